@@ -1,0 +1,1 @@
+"""Rollouts, the learner, training and evaluation."""

@@ -1,0 +1,1 @@
+"""Chat messages, tools the model may call, and the formats in which it calls them."""
