@@ -1,0 +1,146 @@
+"""Chat messages and what a model wrote: the nouns that every floor above shares.
+
+A `Message` is a plain dictionary in the OpenAI shape, so it renders in any chat template and goes into
+JSON as it is. Nothing here knows how a model spells a tool call; that is `formats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypedDict
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class FunctionPart(TypedDict):
+    """The `function` part of a tool call in a message; `arguments` is an object, never a JSON string."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolCallPart(TypedDict):
+    """One entry of a message's `tool_calls`."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionPart
+
+
+class Message(TypedDict):
+    """One chat message in the OpenAI shape.
+
+    `content` is text, possibly empty. An assistant message may carry `tool_calls` and
+    `reasoning_content`; a tool message carries the `tool_call_id` and the `name` of what it answers.
+    """
+
+    role: Role
+    content: str
+    tool_calls: NotRequired[list[ToolCallPart]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+    reasoning_content: NotRequired[str]
+
+
+def system(content: str) -> Message:
+    """Return a system message."""
+    return {"role": "system", "content": content}
+
+
+def user(content: str) -> Message:
+    """Return a user message."""
+    return {"role": "user", "content": content}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call that the model asked for."""
+
+    id: str
+    """Unique within the episode; the result carries it back."""
+    name: str
+    """The tool's name, as the model wrote it: it may not exist."""
+    arguments: Mapping[str, Any]
+    """JSON values by parameter name, not yet checked against the tool's schema."""
+
+    def as_part(self) -> ToolCallPart:
+        """Return the call as an entry of `Message["tool_calls"]`."""
+        return {
+            "id": self.id,
+            "type": "function",
+            "function": {"name": self.name, "arguments": dict(self.arguments)},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What one call gave back, as the model will see it."""
+
+    call_id: str
+    """The `ToolCall.id` that this answers."""
+    name: str
+    """The tool's name."""
+    content: str
+    """The text for the model, cut to the tool's output limit."""
+    error: str | None = None
+    """None, or the kind of failure that `content` tells: `unknown_tool`, `arguments`, `raised`, `timeout`."""
+    detail: str | None = None
+    """For a person, never for the model: the traceback of a tool that raised."""
+
+    def as_message(self) -> Message:
+        """Return the result as a message of role `tool`."""
+        return {"role": "tool", "content": self.content, "tool_call_id": self.call_id, "name": self.name}
+
+
+class Reply(str):
+    """What the model wrote in one turn: the whole text as a `str`, and what was read out of it.
+
+    A `Reply` is made by a `ToolFormat` (see `formats`). Anywhere a reply is wanted a plain `str` does too:
+    environments parse it with their own format.
+
+    `content` is the text outside reasoning and tool calls, `reasoning` the text inside `<think>` (None
+    without one), `tool_calls` the calls in the order written, and `parse_error` a sentence for the model
+    about a call that could not be read (None if all is well).
+    """
+
+    content: str
+    reasoning: str | None
+    tool_calls: tuple[ToolCall, ...]
+    parse_error: str | None
+
+    def __new__(
+        cls,
+        text: str,
+        *,
+        content: str | None = None,
+        reasoning: str | None = None,
+        tool_calls: Sequence[ToolCall] = (),
+        parse_error: str | None = None,
+    ) -> Reply:
+        """Make a reply of `text`; `content` defaults to the whole text."""
+        reply = super().__new__(cls, text)
+        reply.content = text if content is None else content
+        reply.reasoning = reasoning
+        reply.tool_calls = tuple(tool_calls)
+        reply.parse_error = parse_error
+        return reply
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        """Let pickle and copy rebuild the reply with its parts."""
+        parts = {
+            "content": self.content,
+            "reasoning": self.reasoning,
+            "tool_calls": self.tool_calls,
+            "parse_error": self.parse_error,
+        }
+        return (str(self),), parts
+
+    def as_message(self) -> Message:
+        """Return the reply as an assistant message."""
+        message: Message = {"role": "assistant", "content": self.content}
+        if self.reasoning is not None:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message["tool_calls"] = [call.as_part() for call in self.tool_calls]
+        return message
