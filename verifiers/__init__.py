@@ -1,5 +1,20 @@
 """What a piece of work is worth."""
 
 from .base import Episode, FunctionVerifier, Score, Status, Task, Verifier, verifier
+from .mix import FirstGraded, Gate, Minimum, WeightedSum
+from .numbers import FinalNumber
 
-__all__ = ["Episode", "FunctionVerifier", "Score", "Status", "Task", "Verifier", "verifier"]
+__all__ = [
+    "Episode",
+    "FunctionVerifier",
+    "Score",
+    "Status",
+    "Task",
+    "Verifier",
+    "verifier",
+    "FirstGraded",
+    "Gate",
+    "Minimum",
+    "WeightedSum",
+    "FinalNumber",
+]

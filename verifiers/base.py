@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -113,6 +114,25 @@ class Verifier(ABC):
     def check(self, task: Task) -> None:
         """Raise `ValueError` if `task` cannot be judged (a missing or unreadable answer). Called at load."""
 
+    @property
+    def name(self) -> str:
+        """What this verifier is called among the parts of a composition: the class name in snake case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def __mul__(self, weight: float) -> Verifier:
+        """Return this verifier scaled by a weight in [0, 1]: `0.8 * math + 0.2 * style`."""
+        from .mix import WeightedSum
+
+        return WeightedSum({self.name: (weight, self)})
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Verifier) -> Verifier:
+        """Return the sum of two weighted verifiers; the weights must not exceed 1 together."""
+        from .mix import WeightedSum
+
+        return WeightedSum.joined(self, other)
+
     def __call__(self, work: Episode | str, task: Task | None = None) -> Score:
         """Judge an episode, or a (reply, task) pair; never raises for what the policy did."""
         episode = as_episode(work, task)
@@ -157,7 +177,11 @@ class FunctionVerifier(Verifier):
     def __init__(self, function: Callable[[Reply, Task], Judgement | Awaitable[Judgement]]) -> None:
         self.function = function
         self.__doc__ = function.__doc__
-        self.name = function.__name__
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
 
     def score(self, episode: Episode) -> Score:
         """Call the function; an asynchronous one must be awaited through `acall`."""
