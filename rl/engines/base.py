@@ -1,0 +1,94 @@
+"""What an engine is: token ids in, sampled token ids with their log-probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class EngineError(RuntimeError):
+    """The engine failed: ours, never the policy's. The affected episodes are ungraded."""
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    """The model sampled one of the stop ids; it is the last of `Completion.ids`."""
+    LENGTH = "length"
+    """`max_tokens` or the context was used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample one completion.
+
+    There is no top-k or top-p: the policy gradient needs the log-probabilities of the distribution that
+    was sampled from, and that is the temperature-scaled softmax over the whole vocabulary.
+    """
+
+    max_tokens: int
+    """At most this many tokens, the stop token included; at least 1."""
+    stop_ids: tuple[int, ...]
+    """Any of these token ids ends the completion and is part of it."""
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the most likely token."""
+    seed: int | None = None
+    """Seeds this completion alone; None draws from the operating system's randomness."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges."""
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be finite and not negative, got {self.temperature}")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the engine sampled."""
+
+    ids: Sequence[int]
+    """The sampled token ids, the stop token included. [N]"""
+    logprobs: Sequence[float]
+    """The log-probability (nats) of each under the distribution it was drawn from. [N]"""
+    finish: FinishReason
+    """Why it ended."""
+    version: int
+    """The version of the weights that sampled it."""
+
+
+class Engine(Protocol):
+    """Samples completions. All calls of one engine come from one event loop."""
+
+    context_length: int
+    """The most tokens (prompt and completion) that one request may have."""
+    version: int
+    """The version of the weights in use; `load` sets it."""
+
+    async def generate(
+        self, ids: Sequence[int], sampling: Sampling, *, session: str | None = None
+    ) -> Completion:
+        """Sample a completion of `ids`.
+
+        Requests of one `session` extend each other: an engine that keeps caches reuses what it has.
+        Raises `EngineError` if the engine fails, `ValueError` if `ids` fill the context.
+        """
+        ...
+
+    def release(self, session: str) -> None:
+        """Say that no more requests of `session` will come."""
+        ...
+
+    async def load(self, model: PreTrainedModel, version: int) -> None:
+        """Take over the weights of `model` as `version`; what is sampled from now on uses them."""
+        ...
+
+    async def close(self) -> None:
+        """Free what the engine holds. Closing twice is fine."""
+        ...
