@@ -1,0 +1,72 @@
+"""First step of a worker's start: make the trees it needs visible, leave root behind, and execute bubblewrap.
+
+Runs outside the sandbox, as a script of its own (`python -I -S launch.py`), because it changes the mount
+namespace and the user of its process. An ordinary user needs neither; then it only executes.
+
+Real root is a special case twice over. bubblewrap run by root covers parts of /proc, after which a fresh
+/proc in a namespace below is refused by the kernel; and the process limit is not enforced for uid 0. So root
+first becomes an unprivileged user. That user may not be able to walk to the interpreter (a Python below
+/root, say): a private mount namespace binds each tree to a place it can reach.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+
+CLONE_NEWNS = 0x00020000
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
+MS_NOSUID, MS_NODEV = 0x2, 0x4
+PR_SET_PDEATHSIG = 1
+
+
+def check(libc: ctypes.CDLL, result: int, what: str) -> None:
+    """Raise when a C call failed."""
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def gather(libc: ctypes.CDLL, stage: str, trees: list[list[str]]) -> None:
+    """Bind each (source, name) to stage/name in a mount namespace of our own."""
+    check(libc, libc.unshare(CLONE_NEWNS), "unshare")
+    check(libc, libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None), "make / a slave")
+    held = [
+        (source, name, os.open(source, os.O_PATH)) for source, name in trees
+    ]  # the stage may hide a source
+    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
+    check(
+        libc, libc.mount(b"tmpfs", stage.encode(), b"tmpfs", flags, b"mode=0755,size=1m"), f"tmpfs on {stage}"
+    )
+    for source, name, fd in held:
+        target = f"{stage}/{name}"
+        if os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112 - a script that must start fast; no pathlib
+            os.mkdir(target)  # noqa: PTH102
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o755))
+        bind = ctypes.c_ulong(MS_BIND)
+        origin = f"/proc/self/fd/{fd}".encode()
+        check(libc, libc.mount(origin, target.encode(), None, bind, None), f"bind {source}")
+        os.close(fd)
+
+
+def main() -> None:
+    """Read the plan from the command line and carry it out."""
+    plan = json.loads(sys.argv[1])
+    libc = ctypes.CDLL(None, use_errno=True)
+    if plan["uid"] is not None:
+        gather(libc, plan["stage"], plan["trees"])
+        os.setgroups([])
+        os.setresgid(plan["uid"], plan["uid"], plan["uid"])
+        os.setresuid(plan["uid"], plan["uid"], plan["uid"])
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != plan["parent"]:
+        os._exit(1)  # the parent died before the signal was armed
+    os.execve(plan["argv"][0], plan["argv"], {})
+
+
+if __name__ == "__main__":
+    main()
