@@ -1,5 +1,23 @@
 """Chat messages, tools the model may call, and the formats in which it calls them."""
 
+from .calculator import calculate, calculator
 from .chat import Message, Reply, ToolCall, ToolResult
+from .errors import InfrastructureError, ToolError, UserError
+from .formats import Hermes, ToolFormat
+from .tool import Tool, tool
 
-__all__ = ["Message", "Reply", "ToolCall", "ToolResult"]
+__all__ = [
+    "Message",
+    "Reply",
+    "ToolCall",
+    "ToolResult",
+    "Tool",
+    "tool",
+    "ToolFormat",
+    "Hermes",
+    "calculate",
+    "calculator",
+    "UserError",
+    "ToolError",
+    "InfrastructureError",
+]
