@@ -120,8 +120,7 @@ class Trajectory:
             "logprobs": [round(p, 6) for p in self.logprobs],
             "versions": list(self.versions),
             "turns": [
-                [t.start, t.end, t.reward, t.tool_calls, t.tool_errors, int(t.parse_error)]
-                for t in self.turns
+                [t.start, t.end, t.reward, t.tool_calls, t.tool_errors, t.parse_error] for t in self.turns
             ],
             "messages": list(self.messages),
             "score": {
@@ -148,7 +147,7 @@ class Trajectory:
             mask=[bool(m) for m in record["mask"]],
             logprobs=record["logprobs"],
             versions=record["versions"],
-            turns=[Turn(*turn[:5], parse_error=bool(turn[5])) for turn in record["turns"]],
+            turns=[Turn(*turn) for turn in record["turns"]],
             messages=record["messages"],
             score=Score(score["value"], score["parts"], Status(score["status"]), score["reason"]),
             stop=StopReason(record["stop"]),
