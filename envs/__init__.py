@@ -1,1 +1,23 @@
 """Gymnasium environments whose observations and actions are text."""
+
+from .base import Policy, TextEnv, Turn
+from .registry import list_envs, make, register, register_library
+from .single_turn import SingleTurnEnv
+from .spaces import TextSpace
+from .tasks import TaskSet
+from .tool_use import ToolEnv
+
+__all__ = [
+    "TextEnv",
+    "Turn",
+    "Policy",
+    "SingleTurnEnv",
+    "ToolEnv",
+    "TaskSet",
+    "TextSpace",
+    "make",
+    "register",
+    "list_envs",
+]
+
+register_library()

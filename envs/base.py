@@ -1,0 +1,420 @@
+"""The contract of every environment: `TextEnv`, the one class that users subclass.
+
+A `TextEnv` is a `gymnasium.Env` whose observations and actions are text. It keeps the books of an episode (the
+conversation, the turns, the score), so that a subclass only says how an episode begins and what is answered to a
+reply. What a subclass returns is checked here, once, for everybody above.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import gymnasium
+import numpy as np
+
+from ..tools.chat import Message, Reply, ToolCall, user
+from ..tools.chat import system as system_message
+from ..tools.errors import InfrastructureError, UserError
+from ..tools.formats import Hermes, ToolFormat
+from ..tools.tool import Function, Tool, as_tools
+from ..verifiers.base import Episode, Score, Task, Verifier
+from .spaces import TextSpace
+from .tasks import TaskSet
+
+Answer = tuple[str, float, bool, bool, dict[str, Any]]
+"""What `step` returns: observation, reward, terminated, truncated, info."""
+
+Policy = Callable[[Task, Sequence[Message], np.random.Generator], str]
+"""Writes the next reply from the task (answer included: it is for oracles and demonstrators) and the conversation."""
+
+
+class Closable(Protocol):
+    """Anything that an environment opened and has to close."""
+
+    def close(self) -> None:
+        """Free it; closing twice is fine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an environment answers to one reply, when a text alone does not say it."""
+
+    text: str | Sequence[Message] = ""
+    """What the model sees next: a user message, or the messages themselves."""
+    reward: float = 0.0
+    """Reward of this turn; a score at the end adds its value."""
+    done: bool = False
+    """Whether the episode is over."""
+    score: Score | None = None
+    """The judgement at the end; None lets the environment's verifier judge."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """More entries for the step's `info`; nothing that depends on the clock."""
+
+
+@dataclass(slots=True)
+class _Books:
+    """The state of one episode."""
+
+    task: Task
+    messages: list[Message]
+    turns: int = 0
+    calls: int = 0
+    reward: float = 0.0
+    over: bool = False
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """An environment whose observations and actions are text. Subclass it and write `begin` and `respond`:
+
+        class GuessNumber(TextEnv):
+            def begin(self, task):
+                self.secret = int(self.np_random.integers(1, 101))
+                return "I think of a whole number from 1 to 100. Guess it."
+
+            def respond(self, reply):
+                guess = reply.content.strip()
+                if not guess.isdecimal():
+                    return "Write a whole number and nothing else."
+                if int(guess) == self.secret:
+                    return Turn("Right.", reward=1.0, done=True)
+                return "Too low." if int(guess) < self.secret else "Too high."
+
+        env = GuessNumber(max_turns=8)
+        observation, info = env.reset(seed=1)
+        observation, reward, terminated, truncated, info = env.step("50")
+
+    Rules for subclasses: set the state of an episode in `begin` and nowhere else (`fresh` shares the rest between
+    copies); draw randomness only from `self.np_random`; answer a senseless reply with a text that says what is
+    wanted, instead of raising. Both methods may raise `InfrastructureError`.
+
+    Args:
+        tasks: The problems; an episode is about one of them. None for a game that makes its own.
+        verifier: Judges the finished episode. None where `respond` gives the rewards.
+        tools: What the model may call. It learns of them from its chat template, see `ToolEnv`.
+        system_prompt: Content of a system message before the first user message.
+        max_turns: Replies until the episode is truncated, None for no limit.
+        format: How tool calls are written, default `Hermes`.
+        render_mode: None, or "ansi": `render` then returns the conversation so far.
+
+    `info` holds `task_id` and `messages`, the messages that are new to the model; after a step also `reply`, the
+    reply as it was read; at the end of an episode `score`. An ungraded score has reward 0.0 and must be left out
+    of every statistic.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - declared so by Gymnasium
+
+    oracle: Policy | None = None
+    """A policy that solves every task, if there is one: for tests and audits."""
+
+    demonstrator: Policy | None = None
+    """A policy whose episodes a model can be warmed up on; it need not be good at it."""
+
+    def __init__(
+        self,
+        *,
+        tasks: TaskSet | Sequence[Task] | None = None,
+        verifier: Verifier | None = None,
+        tools: Sequence[Tool | Function] = (),
+        system_prompt: str | None = None,
+        max_turns: int | None = None,
+        format: ToolFormat | None = None,  # noqa: A002 - the name of the contract
+        render_mode: str | None = None,
+    ) -> None:
+        name = type(self).__name__
+        if max_turns is not None and (isinstance(max_turns, bool) or max_turns < 1):
+            raise UserError(f"{name}: max_turns must be at least 1 or None, got {max_turns!r}")
+        if render_mode not in (None, "ansi"):
+            raise UserError(f"{name}: render_mode must be None or 'ansi', got {render_mode!r}")
+        if verifier is not None and not isinstance(verifier, Verifier):
+            raise UserError(
+                f"{name}: verifier must be a Verifier, got {type(verifier).__name__}; "
+                "make one of a function with `@verifier`"
+            )
+        self.tasks = tasks if tasks is None or isinstance(tasks, TaskSet) else TaskSet(tasks)
+        if self.tasks is not None and verifier is not None:
+            self.tasks.check(verifier)
+        self.verifier = verifier
+        self.tools: tuple[Tool, ...] = as_tools(tools)
+        self.system_prompt = system_prompt
+        self.max_turns = max_turns
+        self.format: ToolFormat = Hermes() if format is None else format
+        self.render_mode = render_mode
+        self.observation_space = TextSpace()
+        self.action_space = TextSpace()
+        self._opened: list[Closable] = []
+        self._books: _Books | None = None
+        self._episodes = 0
+
+    # --- what a subclass writes
+
+    def begin(self, task: Task) -> str | Sequence[Message]:
+        """Start an episode and return what the model is asked; as it stands, the prompt of the task."""
+        return task.prompt
+
+    def respond(self, reply: Reply) -> str | Turn:
+        """Answer a reply with a text, or with a `Turn` that also has a reward or an end."""
+        raise UserError(f"{type(self).__name__} must define `respond(self, reply)`: return a text or a Turn")
+
+    async def arespond(self, reply: Reply) -> str | Turn:
+        """Answer a reply without blocking the event loop; as it stands, `respond` inline."""
+        return self.respond(reply)
+
+    def judged(self, reply: Reply) -> Reply:
+        """Return what the verifier is to see as the model's last reply; as it stands, the reply itself."""
+        return reply
+
+    # --- the contract
+
+    @property
+    def task(self) -> Task | None:
+        """The task of the episode; None before the first `reset`."""
+        return None if self._books is None else self._books.task
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation so far, a new list."""
+        return [] if self._books is None else list(self._books.messages)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode and return what the model sees first, and `info`.
+
+        `options={"task": t}` starts the very task `t`, an index or a `Task`; otherwise one is drawn. A group of
+        episodes that are to be compared gets the same task and the same `seed`.
+
+        Raises `UserError` for an unknown option and a task that does not exist.
+        """
+        super().reset(seed=seed)
+        self._episodes = 1 if seed is not None else self._episodes + 1
+        task = self._choose(options or {})
+        opening = _as_messages(self.begin(task), self, "begin")
+        if not opening:
+            raise UserError(
+                f"{type(self).__name__}.begin must return what the model is asked, got an empty text"
+            )
+        if not task.prompt and self.tasks is None:
+            task = Task(task.id, _text(opening), task.answer, task.info)
+        if self.system_prompt is not None:
+            opening.insert(0, system_message(self.system_prompt))
+        self._books = _Books(task, list(opening))
+        return _text(opening), {"task_id": task.id, "messages": opening}
+
+    def step(self, action: str) -> Answer:
+        """Give the environment a reply; see `gymnasium.Env.step`. Any text is answered, none raises.
+
+        Raises `gymnasium.error.ResetNeeded` before the first `reset` and after the end of an episode.
+        """
+        books, reply = self._take(action)
+        try:
+            turn = self._checked(self.respond(reply))
+            score = turn.score
+            if score is None and self.verifier is not None and self._ends(books, turn):
+                score = self.verifier(self._episode(books, reply))
+        except InfrastructureError as failure:
+            return self._broken(books, reply, failure)
+        return self._answer(books, reply, turn, score)
+
+    async def astep(self, action: str) -> Answer:
+        """Do what `step` does without blocking the event loop: episodes, and calls of one reply, overlap."""
+        if type(self).step is not TextEnv.step:
+            return self.step(action)
+        books, reply = self._take(action)
+        try:
+            turn = self._checked(await self.arespond(reply))
+            score = turn.score
+            if score is None and self.verifier is not None and self._ends(books, turn):
+                score = await self.verifier.acall(self._episode(books, reply))
+        except InfrastructureError as failure:
+            return self._broken(books, reply, failure)
+        return self._answer(books, reply, turn, score)
+
+    def parse(self, text: str) -> Reply:
+        """Read a reply as `step` will, with call ids that are unique in the episode."""
+        calls = 0 if self._books is None else self._books.calls
+        if not isinstance(text, Reply):
+            if not text.isascii():
+                text = text.encode(
+                    "utf-8", "replace"
+                ).decode()  # lone surrogates: no tokenizer, no file takes them
+            return self.format.parse(text, calls)
+        if calls and text.tool_calls:
+            numbered = [
+                ToolCall(f"call_{i}", call.name, call.arguments)
+                for i, call in enumerate(text.tool_calls, calls)
+            ]
+            return Reply(text, content=text.content, reasoning=text.reasoning, tool_calls=numbered)
+        return text
+
+    def fresh(self) -> Self:
+        """Return another environment of the same definition, in no episode and with a generator of its own.
+
+        Tasks, verifier, tools and what they hold open are shared: a copy costs microseconds, and closing it
+        closes nothing.
+        """
+        other = copy.copy(self)
+        other._np_random = None
+        other._np_random_seed = None
+        other._books = None
+        other._episodes = 0
+        other._opened = []
+        other.observation_space = copy.copy(self.observation_space)
+        other.action_space = copy.copy(self.action_space)
+        return other
+
+    def render(self) -> str | None:
+        """Return the conversation so far as text if `render_mode` is "ansi", else None."""
+        if self.render_mode is None or self._books is None:
+            return None
+        return "\n\n".join(_transcribed(message) for message in self._books.messages)
+
+    def close(self) -> None:
+        """Free what this environment opened itself. Closing twice is fine."""
+        while self._opened:
+            self._opened.pop().close()
+
+    # --- the books
+
+    def _choose(self, options: Mapping[str, Any]) -> Task:
+        name = type(self).__name__
+        unknown = sorted(set(options) - {"task"})
+        if unknown:
+            raise UserError(f"{name}.reset has no option {unknown[0]!r}; the only one is 'task'")
+        wanted = options.get("task")
+        if isinstance(wanted, Task):
+            return wanted
+        if self.tasks is None:
+            if wanted is not None:
+                raise UserError(
+                    f"{name} has no tasks to choose from, got the option task={wanted!r}; use a seed"
+                )
+            return Task(f"seed-{self.np_random_seed}-{self._episodes}", "")
+        if wanted is None:
+            return self.tasks.draw(self.np_random)
+        if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer):
+            raise UserError(f"{name}.reset: the option task must be an index or a Task, got {wanted!r}")
+        try:
+            return self.tasks[int(wanted)]
+        except IndexError as error:
+            raise UserError(f"{name}.reset: {error}") from None
+
+    def _take(self, action: str) -> tuple[_Books, Reply]:
+        books = self._books
+        if books is None or books.over:
+            state = "has not started" if books is None else "is over"
+            raise gymnasium.error.ResetNeeded(f"the episode {state}: call reset() before step()")
+        if not isinstance(action, str):
+            raise UserError(f"an action must be text (str), got {type(action).__name__}")
+        reply = self.parse(action)
+        books.messages.append(reply.as_message())
+        books.turns += 1
+        books.calls += len(reply.tool_calls)
+        return books, reply
+
+    def _ends(self, books: _Books, turn: Turn) -> bool:
+        return turn.done or (self.max_turns is not None and books.turns >= self.max_turns)
+
+    def _episode(self, books: _Books, reply: Reply) -> Episode:
+        return Episode(books.task, self.judged(reply), tuple(books.messages))
+
+    def _answer(self, books: _Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:
+        new = _as_messages(turn.text, self, "respond")
+        books.messages.extend(new)
+        info: dict[str, Any] = {"task_id": books.task.id, "messages": new, "reply": reply, **turn.info}
+        reward = float(turn.reward)
+        books.over = self._ends(books, turn)
+        if not new and not books.over:
+            raise UserError(
+                f"{type(self).__name__}.respond must answer something or end the episode, got an empty text"
+            )
+        if books.over and score is not None:
+            reward += score.value
+            if not score.graded:
+                reward = 0.0
+        books.reward += reward
+        if books.over:
+            info["score"] = _of_rewards(books.reward) if score is None else score
+        return _text(new), reward, turn.done, books.over and not turn.done, info
+
+    def _broken(self, books: _Books, reply: Reply, failure: InfrastructureError) -> Answer:
+        books.over = True
+        info: dict[str, Any] = {"task_id": books.task.id, "messages": [], "reply": reply}
+        info["score"] = Score.ungraded(f"infrastructure: {failure}")
+        return "", 0.0, False, True, info
+
+    def _checked(self, turn: Any) -> Turn:
+        if isinstance(turn, str):
+            return Turn(turn)
+        name = type(self).__name__
+        if not isinstance(turn, Turn):
+            if inspect.iscoroutine(turn):
+                turn.close()
+                raise UserError(f"{name}.respond is asynchronous: name it `arespond`")
+            raise UserError(
+                f"{name}.respond must return a text or a Turn, got {type(turn).__name__}; "
+                'write, for example, `return Turn("Right.", reward=1.0, done=True)`'
+            )
+        reward = turn.reward
+        if not isinstance(reward, int | float | np.number) or not math.isfinite(reward):
+            raise UserError(f"{name}.respond: the reward must be a finite number, got {reward!r}")
+        if turn.score is not None and not isinstance(turn.score, Score):
+            raise UserError(
+                f"{name}.respond: score must be a Score, got {type(turn.score).__name__}; write `Score(1.0)`"
+            )
+        done: Any = turn.done
+        if isinstance(done, bool):
+            return turn
+        if isinstance(done, np.bool_):  # what a comparison of NumPy numbers gives
+            return Turn(turn.text, turn.reward, bool(done), turn.score, turn.info)
+        raise UserError(f"{name}.respond: done must be True or False, got {done!r}")
+
+
+def _of_rewards(total: float) -> Score:
+    """Return the score of an episode without verifier: the sum of its rewards, within [0, 1]."""
+    return Score(min(max(total, 0.0), 1.0), parts={"return": total}, reason="the sum of the rewards")
+
+
+def _as_messages(said: Any, env: TextEnv, method: str) -> list[Message]:
+    if isinstance(said, str):
+        return [user(said)] if said else []
+    name = type(env).__name__
+    if not isinstance(said, Sequence):
+        raise UserError(
+            f"{name}.{method} must return a text or a list of messages, got {type(said).__name__}; "
+            'write, for example, `return "Guess a number."`'
+        )
+    for message in said:
+        if (
+            not isinstance(message, dict)
+            or not isinstance(message.get("content"), str)
+            or "role" not in message
+        ):
+            raise UserError(
+                f"{name}.{method}: a message needs a role and a text as content, got {message!r:.120}"
+            )
+    return list(said)
+
+
+def _text(messages: Sequence[Message]) -> str:
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join([message["content"] for message in messages])
+
+
+def _transcribed(message: Message) -> str:
+    lines = [f"[{message['role']}]"]
+    if "reasoning_content" in message:
+        lines.append(f"(thinks) {message['reasoning_content']}")
+    if message["content"]:
+        lines.append(message["content"])
+    lines += [
+        f"(calls {part['function']['name']}) {part['function']['arguments']}"
+        for part in message.get("tool_calls", [])
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""Environments by id: ours, and those of other packages.
+
+Ours are registered with Gymnasium when `quintain.envs` is imported, so `gymnasium.make` knows them. Other packages
+name theirs under the entry-point group `quintain.envs`, id to class:
+
+    [project.entry-points."quintain.envs"]
+    "acme/Puzzle-v0" = "acme.puzzle:Puzzle"
+
+They are looked up, not imported, when an id is asked for that is not known yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import gymnasium
+
+from ..tools.errors import UserError, nearest
+from .base import TextEnv
+
+GROUP = "quintain.envs"
+"""The entry-point group of other packages."""
+
+Factory = str | Callable[..., TextEnv]
+"""A class or function that makes the environment, or where to import it from: `module:name`."""
+
+_LIBRARY = {
+    "quintain/Calculator-v0": "quintain.envs.library.calculator:Calculator",
+}
+_known: dict[
+    str, Factory
+] = {}  # the ids that came through `register`, as Gymnasium's registry holds all kinds
+
+
+def register(id: str, factory: Factory) -> None:  # noqa: A002 - Gymnasium's name for it
+    """Register an environment, here and with Gymnasium. Registering the same again does nothing.
+
+    Args:
+        id: `namespace/Name-vN`.
+        factory: Takes keyword arguments of plain JSON data. As a text, `module:name`, it is imported when needed.
+
+    Raises `UserError` if the id is taken by another environment or cannot be parsed.
+    """
+    if _known.get(id) == factory:
+        return
+    if id in gymnasium.registry:
+        raise UserError(f"the id {id!r} is taken by {gymnasium.registry[id].entry_point!r}; choose another")
+    try:
+        gymnasium.register(id, entry_point=factory)
+    except gymnasium.error.Error as error:
+        raise UserError(f"{id!r} is no environment id ({error}); write `namespace/Name-v0`") from error
+    _known[id] = factory
+
+
+def make(id: str, **kwargs: Any) -> TextEnv:  # noqa: A002 - Gymnasium's name for it
+    """Make an environment for rollouts: what `gymnasium.make` makes, without its wrappers.
+
+    Raises `UserError` for an unknown id (naming the nearest), an option the environment does not have, or options
+    that are not plain JSON data.
+    """
+    if id not in gymnasium.registry:
+        _find_plugins()
+    if id not in _known:
+        raise UserError(f"there is no environment {id!r}; {nearest(id, _known)}")
+    try:
+        json.dumps(kwargs)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{id}: options must be plain JSON data: {error}") from error
+    _check_options(id, kwargs)
+    env = gymnasium.make(id, disable_env_checker=True, **kwargs).unwrapped
+    if not isinstance(env, TextEnv):
+        raise UserError(f"{id} is no TextEnv but a {type(env).__name__}; register a subclass of TextEnv")
+    return env
+
+
+def list_envs() -> tuple[str, ...]:
+    """Return the ids that `make` knows, sorted: ours, registered ones and those of other packages."""
+    _find_plugins()
+    return tuple(sorted(_known))
+
+
+def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
+    """Return the class or function behind an id. Raises `UserError` if it cannot be imported."""
+    factory = _known[id]
+    if not isinstance(factory, str):
+        return factory
+    module, _, name = factory.partition(":")
+    try:
+        made: Callable[..., TextEnv] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the environment {id} cannot be imported from {factory!r}: {error}") from error
+    return made
+
+
+def _check_options(env_id: str, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(load(env_id)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in options:
+        if name not in parameters:
+            raise UserError(f"{env_id} has no option {name!r}; {nearest(name, parameters)}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise UserError(f"{env_id} needs the option {name!r}")
+
+
+def _find_plugins() -> None:
+    for point in metadata.entry_points(group=GROUP):
+        if point.name not in _known and point.name not in gymnasium.registry:
+            register(point.name, point.value)
+
+
+def register_library() -> None:
+    """Register the environments that come with Quintain."""
+    for env_id, factory in _LIBRARY.items():
+        register(env_id, factory)
