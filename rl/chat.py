@@ -86,6 +86,15 @@ class ChatCodec:
         """Return the ids of a reply written by something else than the model, the stop token included."""
         return [*self.encode(text), self.end_id]
 
+    def reply_text(self, message: Message) -> str:
+        """Return an assistant's message as the template writes it, without what ends it."""
+        waiting = self._render([_ASKED], generation=True)
+        whole = self._render([_ASKED, message])
+        end = str(self.tokenizer.convert_ids_to_tokens(self.end_id))
+        if not whole.startswith(waiting) or end not in whole[len(waiting) :]:
+            raise UserError(f"the chat template writes no reply for the message {message!r:.120}")
+        return whole[len(waiting) : whole.rindex(end)]
+
     def decode_reply(self, ids: Sequence[int]) -> str:
         """Return the text of a sampled reply, without the stop token that ends it."""
         body = ids[:-1] if ids and ids[-1] in self.stop_ids else ids

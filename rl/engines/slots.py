@@ -40,6 +40,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         for slot in self.slots:
             slot.reserve(rows, length)
 
+    @torch.inference_mode()
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of row `source` into row `target`."""
         for slot in self.slots:

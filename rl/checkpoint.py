@@ -1,0 +1,98 @@
+"""Checkpoints: Hugging Face folders with what a resumed run needs beside the weights, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..tools.errors import UserError
+
+FOLDER = "checkpoints"
+STATE = "trainer.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk."""
+
+    path: Path
+    """A folder that `AutoModelForCausalLM.from_pretrained` and the tokenizer's counterpart load."""
+    step: int
+    """RL steps done; 0 after the warm start."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what was saved beside the weights."""
+        state: dict[str, Any] = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
+        return state
+
+
+def save_checkpoint(
+    run_dir: Path,
+    step: int,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template: str,
+    state: dict[str, Any],
+    *,
+    keep: int,
+) -> Checkpoint:
+    """Save a checkpoint and remove all but the newest `keep`.
+
+    It is written under another name and renamed when it is whole, so a run that is killed, or a disk that is full,
+    leaves the earlier ones as they were. Raises `OSError` as the system reports it.
+    """
+    target = run_dir / FOLDER / f"step-{step:06d}"
+    work = target.with_name(f".{target.name}.part")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        work.mkdir(parents=True)
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        (work / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        torch.save(state, work / STATE)
+        _sync(work)
+        if target.exists():
+            shutil.rmtree(target)
+        work.rename(target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    for old in checkpoints(run_dir)[:-keep]:
+        shutil.rmtree(old.path, ignore_errors=True)
+    return Checkpoint(target, step)
+
+
+def checkpoints(run_dir: Path) -> list[Checkpoint]:
+    """Return the whole checkpoints of a run, oldest first."""
+    found = [
+        Checkpoint(path, int(match[1]))
+        for path in (run_dir / FOLDER).glob("step-*")
+        if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / STATE).is_file()
+    ]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def load_weights(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
+    """Load a checkpoint's weights into `model`. Raises `UserError` if they are those of another shape."""
+    saved = type(model).from_pretrained(checkpoint.path, dtype=model.dtype)
+    try:
+        model.load_state_dict(saved.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"the checkpoint {checkpoint.path} does not fit the model: {error}") from error
+
+
+def _sync(folder: Path) -> None:
+    """Make sure that the files are on the disk before the rename says so."""
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,66 @@
+"""Muon for matrices with AdamW for the rest, as one optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon (orthogonalised momentum; Jordan et al. 2024, "Muon: An optimizer for hidden layers") on the matrices
+    inside the network, AdamW on embeddings, heads, norms and biases. Both are torch's own.
+
+    Args:
+        model: what is trained.
+        lr: the learning rate of AdamW.
+        muon_lr: the learning rate of Muon.
+        weight_decay: decoupled, of both; norms and biases are left alone.
+    """
+
+    def __init__(self, model: nn.Module, *, lr: float, muon_lr: float, weight_decay: float = 0.0) -> None:
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        outer = {
+            id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)
+        }
+        head = getattr(model, "get_output_embeddings", lambda: None)()
+        if head is not None:
+            outer |= {id(p) for p in head.parameters()}
+        matrices = [p for p in trained.values() if p.dim() == 2 and id(p) not in outer]
+        rest = [p for p in trained.values() if p.dim() > 1 and not (p.dim() == 2 and id(p) not in outer)]
+        scalars = [p for p in trained.values() if p.dim() <= 1]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [
+                    {"params": rest, "weight_decay": weight_decay},
+                    {"params": scalars, "weight_decay": 0.0},
+                ],
+                lr=lr,
+                betas=(0.9, 0.95),
+            )
+        ]
+        if matrices:
+            self.parts.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay))
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        # The parts keep working on the very groups that a scheduler changes here.
+        taken = iter(self.param_groups)
+        for part in self.parts:
+            part.param_groups = [next(taken) for _ in part.param_groups]
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step with both."""
+        loss = closure() if closure is not None else None
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of both parts."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
