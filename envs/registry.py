@@ -31,6 +31,9 @@ Factory = str | Callable[..., TextEnv]
 
 _LIBRARY = {
     "quintain/Calculator-v0": "quintain.envs.library.calculator:Calculator",
+    "quintain/Countdown-v0": "quintain.envs.library.countdown:Countdown",
+    "quintain/GSM8K-v0": "quintain.envs.library.gsm8k:GSM8K",
+    "quintain/GuessNumber-v0": "quintain.envs.library.guess_number:GuessNumber",
 }
 _known: dict[
     str, Factory
@@ -63,15 +66,12 @@ def make(id: str, **kwargs: Any) -> TextEnv:  # noqa: A002 - Gymnasium's name fo
     Raises `UserError` for an unknown id (naming the nearest), an option the environment does not have, or options
     that are not plain JSON data.
     """
-    if id not in gymnasium.registry:
-        _find_plugins()
-    if id not in _known:
-        raise UserError(f"there is no environment {id!r}; {nearest(id, _known)}")
+    factory = load(id)
     try:
         json.dumps(kwargs)
     except (TypeError, ValueError) as error:
         raise UserError(f"{id}: options must be plain JSON data: {error}") from error
-    _check_options(id, kwargs)
+    _check_options(id, factory, kwargs)
     env = gymnasium.make(id, disable_env_checker=True, **kwargs).unwrapped
     if not isinstance(env, TextEnv):
         raise UserError(f"{id} is no TextEnv but a {type(env).__name__}; register a subclass of TextEnv")
@@ -85,7 +85,14 @@ def list_envs() -> tuple[str, ...]:
 
 
 def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
-    """Return the class or function behind an id. Raises `UserError` if it cannot be imported."""
+    """Return the class or function behind an id.
+
+    Raises `UserError` if there is none (naming the nearest id) or if it cannot be imported.
+    """
+    if id not in _known:
+        _find_plugins()
+    if id not in _known:
+        raise UserError(f"there is no environment {id!r}; {nearest(id, _known)}")
     factory = _known[id]
     if not isinstance(factory, str):
         return factory
@@ -97,8 +104,8 @@ def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
     return made
 
 
-def _check_options(env_id: str, options: dict[str, Any]) -> None:
-    parameters = inspect.signature(load(env_id)).parameters
+def _check_options(env_id: str, factory: Callable[..., TextEnv], options: dict[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for name in options:

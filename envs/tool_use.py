@@ -28,8 +28,8 @@ class ToolEnv(TextEnv):
 
     A reply with calls is answered by one tool message for each, in the order of the calls; in `astep` they run at
     the same time. A reply with a call that cannot be read is answered by a user message that says what was wrong,
-    and none of its calls runs. A reply without calls ends the episode. At the turn limit the verifier sees the
-    last reply without its calls, so that a number in a call is not an answer.
+    and none of its calls runs. A reply without calls ends the episode, and without tools any reply does. At the
+    turn limit the verifier sees the last reply without its calls, so that a number in a call is no answer.
 
     `info["tool_results"]` of a step holds the `ToolResult`s, with errors and tracebacks for people. A failure of
     ours in a tool (`InfrastructureError`, a sandbox that broke) ends the episode, ungraded.
@@ -61,16 +61,16 @@ class ToolEnv(TextEnv):
 
     def respond(self, reply: Reply) -> Turn:
         """Run the calls one after the other, or end the episode."""
-        if reply.parse_error or not reply.tool_calls:
-            return _without_calls(reply)
+        if not self.tools or reply.parse_error or not reply.tool_calls:
+            return self._without_calls(reply)
         if all(self._is_inline(call) for call in reply.tool_calls):
             return _observed([self._call_inline(call) for call in reply.tool_calls])
         return _run(lambda: self.arespond(reply))
 
     async def arespond(self, reply: Reply) -> Turn:
         """Run the calls at the same time, or end the episode."""
-        if reply.parse_error or not reply.tool_calls:
-            return _without_calls(reply)
+        if not self.tools or reply.parse_error or not reply.tool_calls:
+            return self._without_calls(reply)
         if all(self._is_inline(call) for call in reply.tool_calls):
             return _observed([self._call_inline(call) for call in reply.tool_calls])
         results = await asyncio.gather(*map(self._call, reply.tool_calls), return_exceptions=True)
@@ -83,9 +83,16 @@ class ToolEnv(TextEnv):
 
     def judged(self, reply: Reply) -> Reply:
         """Return the reply without its calls; one whose call could not be read holds no answer."""
+        if not self.tools:
+            return reply
         if reply.parse_error:
             return Reply("")
         return Reply(reply.content) if reply.tool_calls else reply
+
+    def _without_calls(self, reply: Reply) -> Turn:
+        if self.tools and reply.parse_error:
+            return Turn(reply.parse_error)
+        return Turn(done=True)
 
     def _is_inline(self, call: ToolCall) -> bool:
         tool = self._by_name.get(call.name)
@@ -98,10 +105,6 @@ class ToolEnv(TextEnv):
     async def _call(self, call: ToolCall) -> ToolResult:
         tool = self._by_name.get(call.name)
         return unknown_tool(call, self._by_name) if tool is None else await tool.call(call)
-
-
-def _without_calls(reply: Reply) -> Turn:
-    return Turn(reply.parse_error) if reply.parse_error else Turn(done=True)
 
 
 def _observed(results: Sequence[ToolResult]) -> Turn:

@@ -4,6 +4,7 @@ from .calculator import calculate, calculator
 from .chat import Message, Reply, ToolCall, ToolResult
 from .errors import InfrastructureError, ToolError, UserError
 from .formats import Hermes, ToolFormat
+from .python import python_tool
 from .tool import Tool, tool
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Hermes",
     "calculate",
     "calculator",
+    "python_tool",
     "UserError",
     "ToolError",
     "InfrastructureError",
