@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _THINK = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
 _BOX_OR_BRACE = re.compile(
-    r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\(?:boxed|fbox)\s+(?P<bare>-?\d+(?:\.\d+)?|[A-Za-z]\b)|\\.|[{}]",
+    r"(?P<box>\\(?:begin)?(?:boxed|fbox)\s*\{)|\\(?:boxed|fbox)\s+(?P<bare>-?\d+(?:\.\d+)?|[A-Za-z]\b)|\\.|[{}]",
     re.DOTALL,
 )
 _ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)

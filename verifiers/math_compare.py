@@ -1,0 +1,617 @@
+"""Whether an answer is the gold answer: what kind of thing the gold is decides how the two are compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .math_equal import STRICT, Decider, Rules, same
+from .math_evaluate import Inexact, NoNumber, NotRational, TooLarge, Undefined, exact, sample_point
+from .math_nodes import (
+    Call,
+    Const,
+    Group,
+    Matrix,
+    Modulo,
+    Node,
+    Num,
+    Relation,
+    SetOp,
+    Several,
+    Sym,
+    Text,
+    symbols,
+    walk,
+    works,
+)
+from .math_sets import FLIPPED, INEQUALITIES, Region, region, same_regions
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a comparison."""
+
+    equal: bool
+    """Whether the answer counts as right."""
+    why: str
+    """`equal`, or in a few words what differs."""
+
+
+EQUAL = Verdict(True, "equal")
+DIFFERENT = Verdict(False, "different")
+
+
+def compare(gold: Node, answer: Node, rules: Rules = STRICT, decide: Decider | None = None) -> Verdict:
+    """Compare two trees.
+
+    Raises `TooLargeToCompare` where values beyond the budgets would have to be compared.
+    """
+    return _Comparison(rules, decide).run(settled(gold), settled(answer))
+
+
+# --- one form for the same thing
+
+
+def settled(node: Node) -> Node:
+    """Return a node with every plus-minus written out and lists of assignments brought to one form."""
+    parts = _expanded(node)
+    if isinstance(node, Several):
+        flat: list[Node] = []
+        for item in node.items:
+            inner = settled(item)
+            flat.extend(inner.items if isinstance(inner, Several) else [inner])
+        return _values(tuple(flat), node.joined)
+    if len(parts) > 1:
+        return _values(tuple(parts), ",")
+    if isinstance(node, Group):
+        items: list[Node] = []
+        for item in node.items:
+            both = _expanded(item)
+            items.extend(both if node.left == "{" else [item])
+        return Group(node.left, node.right, tuple(items))
+    return parts[0]
+
+
+def _expanded(node: Node) -> list[Node]:
+    """Return the two nodes that a plus-minus stands for (upper signs, lower signs), else the node alone."""
+    if isinstance(node, Group | Several | Matrix) or not any(
+        isinstance(n, Call) and n.name in {"pm", "mp"} for n in walk(node)
+    ):
+        return [node]
+    return [_chosen(node, upper=True), _chosen(node, upper=False)]
+
+
+def _chosen(node: Node, *, upper: bool) -> Node:
+    match node:
+        case Call(name="pm" | "mp" as name, args=(inner,)):
+            chosen = _chosen(inner, upper=upper)
+            return chosen if (name == "pm") == upper else Call("neg", (chosen,))
+        case Call(name=name, args=args):
+            return Call(name, tuple(_chosen(arg, upper=upper) for arg in args))
+        case Relation(sides=sides, ops=ops):
+            return Relation(tuple(_chosen(side, upper=upper) for side in sides), ops)
+        case _:
+            return node
+
+
+def _values(items: tuple[Node, ...], joined: str) -> Node:
+    """Bring `n=2, 3, 4` and `x=2 or x=6` to lists of values; lists of differently named ones stay."""
+    assigned = [assignment(item) if isinstance(item, Relation) else None for item in items]
+    first = assigned[0]
+    if first is not None:
+        name, value = first
+        if isinstance(value, Several):  # never happens after flattening, but keeps the type honest
+            return Several(items, joined)
+        if all(not isinstance(item, Relation) for item in items[1:]):
+            return Several((value, *items[1:]), joined)
+        if all(a is not None and a[0] == name for a in assigned):
+            return Several(tuple(a[1] for a in assigned if a is not None), joined)
+    return Several(items, joined)
+
+
+def assignment(relation: Relation, *, broad: bool = False) -> tuple[Node, Node] | None:
+    """Return name and value of `x = ... = 3` (or `3 = x`); None if neither end is a name.
+
+    `broad` also takes for a name what only the author of a gold answer would write: `sin A = 1/2`.
+    """
+    if any(op not in {"=", "approx"} for op in relation.ops):
+        return None
+    first, last = relation.sides[0], relation.sides[-1]
+    for name, value in ((first, last), (last, first)):
+        if _is_name(name, broad) and not _is_name(value, False) and not (symbols(name) & symbols(value)):
+            return name, value
+    return None
+
+
+def _is_name(node: Node, broad: bool) -> bool:
+    match node:
+        case Sym(name=name):
+            return not name.startswith("unit:") and name != "dots"
+        case Call(name=name) if name.startswith("apply:"):
+            return True
+        case Call(name="abs", args=(inner,)):
+            return isinstance(inner, Sym) and len(inner.name) > 1
+        case Call(name="ratio", args=args):
+            return all(isinstance(arg, Sym) for arg in args)
+        case Call(name="div", args=args):
+            return all(isinstance(arg, Sym) and (len(arg.name) > 1 or arg.name.isupper()) for arg in args)
+        case Call(name="mul", args=(_, Sym(name=name))):
+            return name.startswith("angle ")
+        case Call(name="pow", args=(Sym(name=name), _)):
+            return broad or (len(name) > 1 and name.isupper())
+        case Call(name="sin" | "cos" | "tan", args=(Sym(),)):
+            return broad
+        case Group(left="(", items=items):
+            return all(isinstance(item, Sym) for item in items) and len(items) > 1
+        case _:
+            return False
+
+
+# --- the comparison
+
+
+class _Comparison:
+    def __init__(self, rules: Rules, decide: Decider | None) -> None:
+        self.rules = rules
+        self.decide = decide
+
+    def run(self, gold: Node, answer: Node) -> Verdict:
+        if isinstance(answer, Relation) and self._tautology(answer):
+            return Verdict(False, "a tautology says nothing")
+        if gold == answer:
+            return EQUAL
+        if not self.rules.unfinished and (extra := Counter(works(answer)) - Counter(works(gold))):
+            return Verdict(False, f"the answer leaves work undone: {', '.join(sorted(extra))}")
+        if isinstance(gold, Text) or isinstance(answer, Text):
+            return Verdict(False, "words against an expression")
+        if isinstance(gold, Modulo) or isinstance(answer, Modulo):
+            return self._modulo(gold, answer)
+        if isinstance(gold, Relation) or isinstance(answer, Relation):
+            return self._relations(gold, answer)
+        if isinstance(gold, Several) or isinstance(answer, Several):
+            return self._lists(gold, answer)
+        if _is_set(gold) or _is_set(answer):
+            return self._sets(gold, answer)
+        if isinstance(gold, Group | Matrix) or isinstance(answer, Group | Matrix):
+            return self._sequences(gold, answer)
+        return self._quantities(gold, answer)
+
+    def _same(self, gold: Node, answer: Node) -> bool:
+        try:
+            return same(gold, answer, self.rules, self.decide)
+        except NoNumber:
+            return False
+
+    # --- relations
+
+    def _tautology(self, relation: Relation) -> bool:
+        if relation.ops != ("=",) * len(relation.ops):
+            return False
+        sides = relation.sides
+        if all(side == sides[0] for side in sides[1:]):
+            return True
+        if not any(symbols(side) for side in sides) or len(sides) != 2:
+            return False
+        return not isinstance(sides[0], Group) and self._same(sides[0], sides[1])
+
+    def _relations(self, gold: Node, answer: Node) -> Verdict:
+        if isinstance(gold, Relation) and isinstance(answer, Relation):
+            return self._both_relations(gold, answer)
+        if isinstance(gold, Relation):
+            if isinstance(answer, Several) and (found := self._as_regions(gold, answer)) is not None:
+                return found
+            named = assignment(gold, broad=True)
+            if named is not None:
+                return self.run(settled(named[1]), answer)
+            if gold.ops == ("in",):
+                return self.run(gold.sides[1], answer)
+            return self._as_regions(gold, answer) or Verdict(False, "no relation where one is wanted")
+        assert isinstance(answer, Relation)
+        if isinstance(gold, Several) and (found := self._as_regions(gold, answer)) is not None:
+            return found
+        if not any(symbols(side) for side in answer.sides) and set(answer.ops) <= {"=", "approx"}:
+            verdicts = [self.run(gold, side) for side in answer.sides]
+            return next((v for v in verdicts if not v.equal), EQUAL)
+        named = assignment(answer)
+        if named is not None:
+            return self.run(gold, settled(named[1]))
+        if answer.ops == ("in",):
+            return self.run(gold, settled(answer.sides[1]))
+        return self._as_regions(gold, answer) or Verdict(False, "a relation where none is wanted")
+
+    def _both_relations(self, gold: Relation, answer: Relation) -> Verdict:
+        wanted, given = assignment(gold, broad=True), assignment(answer, broad=True)
+        if wanted is not None and given is not None and wanted[0] == given[0]:
+            verdict = self.run(settled(wanted[1]), settled(given[1]))
+            if verdict.equal or not symbols(wanted[1]):
+                return verdict
+        elif wanted is not None and not symbols(wanted[1]) and isinstance(wanted[0], Sym):
+            if given is not None and _alike(wanted[0], given[0]):
+                return self.run(settled(wanted[1]), settled(given[1]))
+            return Verdict(False, "the equation is not solved" if given is None else "another letter")
+        regions = self._as_regions(gold, answer)
+        if regions is not None:
+            return regions
+        return self._rearranged(gold, answer)
+
+    def _as_regions(self, gold: Node, answer: Node) -> Verdict | None:
+        inequality = any(
+            isinstance(n, Relation) and (set(n.ops) & (INEQUALITIES | {"in"})) for s in (gold, answer) for n in walk(s)
+        )
+        if not inequality:
+            return None
+        one, other = region(gold), region(answer)
+        if one is None or other is None:
+            return None
+        return EQUAL if same_regions(one, other, self.rules) else DIFFERENT
+
+    def _rearranged(self, gold: Relation, answer: Relation) -> Verdict:
+        """Compare two-sided relations up to a factor: any but zero for equations, a positive one otherwise."""
+        if len(gold.ops) != len(answer.ops):
+            return DIFFERENT
+        if len(gold.ops) > 1:
+            return self._chains(gold, answer)
+        op, other = gold.ops[0], answer.ops[0]
+        flips = op == FLIPPED.get(other) and op != other
+        if op != other and not flips:
+            return Verdict(False, f"{op} against {other}")
+        if op in {"in", "notin", "to", "implies"} or any(isinstance(s, Group | Text) for s in gold.sides + answer.sides):
+            pairs = zip(gold.sides, answer.sides, strict=True)
+            return next((v for v in (self.run(settled(a), settled(b)) for a, b in pairs) if not v.equal), EQUAL)
+        one = Call("add", (gold.sides[0], Call("neg", (gold.sides[1],))))
+        two = Call("add", (answer.sides[0], Call("neg", (answer.sides[1],))))
+        if _proportional(one, two, sign=0 if op in {"=", "!=", "equiv"} else -1 if flips else 1):
+            return EQUAL
+        if op == "=" and (self._substituted(gold, two) or self._substituted(answer, one)):
+            return EQUAL
+        return DIFFERENT
+
+    def _chains(self, gold: Relation, answer: Relation) -> Verdict:
+        for sides, ops in (
+            (answer.sides, answer.ops),
+            (answer.sides[::-1], tuple(FLIPPED.get(op, op) for op in answer.ops[::-1])),
+        ):
+            if ops == gold.ops and all(self._same(a, b) for a, b in zip(gold.sides, sides, strict=True)):
+                return EQUAL
+        return DIFFERENT
+
+    def _substituted(self, solved: Relation, difference: Node) -> bool:
+        """Whether `y = ...` put into the other equation, which is linear in `y`, makes it hold."""
+        named = assignment(solved)
+        if named is None or not isinstance(named[0], Sym):
+            return False
+        name = named[0].name
+        names = symbols(difference) | symbols(named[1])
+        if name not in symbols(difference) or name in symbols(named[1]):
+            return False
+        for index in range(3):
+            point = sample_point(names, index)
+            try:
+                value = exact(named[1], point)
+                at = [exact(difference, {**point, name: value + step}) for step in range(3)]
+            except (NotRational, Undefined, TooLarge, NoNumber):
+                return False
+            if at[0] or not at[1] or at[2] != 2 * at[1]:
+                return False
+        return True
+
+    # --- several answers
+
+    def _lists(self, gold: Node, answer: Node) -> Verdict:
+        if isinstance(answer, Several) and not isinstance(gold, Several | Group | SetOp | Matrix):
+            if isinstance(gold, Const) and region(gold) is not None:
+                return self._as_regions(gold, answer) or DIFFERENT
+            if all(self.run(gold, settled(item)).equal for item in answer.items):
+                return EQUAL
+            return Verdict(False, f"hedged: {len(answer.items)} answers where one is wanted")
+        found = self._as_regions(gold, answer)
+        if found is not None:
+            return found
+        if isinstance(gold, Several) and isinstance(answer, Several):
+            return self._named_lists(gold, answer)
+        if isinstance(gold, Several):
+            if isinstance(answer, Group) and answer.left == "{":
+                return self._unordered(gold.items, answer.items)
+            if isinstance(answer, Group) and len(answer.items) != 2:
+                return self._ordered(_bare(gold.items), answer.items)
+            if isinstance(answer, Matrix) or not isinstance(answer, Group):
+                return Verdict(False, f"one answer where {len(gold.items)} are wanted")
+            return DIFFERENT
+        assert isinstance(answer, Several)
+        if isinstance(gold, Group) and gold.left == "{":
+            return self._unordered(gold.items, _bare(answer.items))
+        if isinstance(gold, Group) and answer.joined == ",":
+            return self._ordered(gold.items, _bare(answer.items))
+        return DIFFERENT
+
+    def _named_lists(self, gold: Several, answer: Several) -> Verdict:
+        wanted, given = _named(gold.items), _named(answer.items)
+        if wanted is not None and given is not None and set(wanted) == set(given):
+            pairs = ((wanted[name], given[name]) for name in wanted)
+            return next((v for v in (self.run(settled(a), settled(b)) for a, b in pairs) if not v.equal), EQUAL)
+        if any(n == Sym("dots") for item in gold.items for n in walk(item)):
+            return self._ordered(gold.items, answer.items)
+        if wanted is not None and given is None:
+            letters = {str(name).split("_")[0] for name in wanted}
+            bare = tuple(wanted.values())
+            if len(letters) > 1:
+                return self._ordered(bare, answer.items)
+            return self._unordered(bare, answer.items)
+        if wanted is None and given is not None:
+            return self._unordered(gold.items, tuple(given.values()))
+        if self.rules.ordered_lists:
+            return self._ordered(gold.items, answer.items)
+        return self._unordered(gold.items, answer.items)
+
+    def _ordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> Verdict:
+        if len(gold) != len(answer):
+            return Verdict(False, f"{len(answer)} entries where {len(gold)} are wanted")
+        for a, b in zip(gold, answer, strict=True):
+            if not self.run(settled(a), settled(b)).equal:
+                return DIFFERENT
+        return EQUAL
+
+    def _unordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> Verdict:
+        wanted, given = self._distinct(gold), self._distinct(answer)
+        if len(wanted) != len(given):
+            return Verdict(False, f"{len(given)} answers where {len(wanted)} are wanted")
+        if len(wanted) > 200:
+            return self._ordered(wanted, given)
+        for item in wanted:
+            index = next((i for i, g in enumerate(given) if self.run(settled(item), settled(g)).equal), None)
+            if index is None:
+                return DIFFERENT
+            del given[index]
+        return EQUAL
+
+    def _distinct(self, items: Sequence[Node]) -> list[Node]:
+        distinct: list[Node] = []
+        for item in items[:200]:
+            if not any(item == other or self.run(settled(item), settled(other)).equal for other in distinct):
+                distinct.append(item)
+        return distinct
+
+    # --- sets, tuples, matrices
+
+    def _sets(self, gold: Node, answer: Node) -> Verdict:
+        if isinstance(gold, Group) and isinstance(answer, Group) and gold.left == answer.left == "{":
+            return self._unordered(gold.items, answer.items)
+        one, other = region(gold), region(answer)
+        if one is None or other is None:
+            if gold == answer:
+                return EQUAL
+            if isinstance(gold, Group) and gold.left == "{" and len(gold.items) == 1:
+                return self.run(settled(gold.items[0]), answer)
+            if isinstance(answer, Group) and answer.left == "{" and len(answer.items) == 1:
+                return self.run(gold, settled(answer.items[0]))
+            if isinstance(gold, SetOp) and isinstance(answer, SetOp) and gold.op == answer.op:
+                left, right = self.run(gold.left, answer.left), self.run(gold.right, answer.right)
+                return EQUAL if left.equal and right.equal else DIFFERENT
+            return Verdict(False, "not the same kind of set")
+        return EQUAL if same_regions(one, other, self.rules) else DIFFERENT
+
+    def _sequences(self, gold: Node, answer: Node) -> Verdict:
+        if isinstance(gold, Matrix) and isinstance(answer, Matrix):
+            if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
+                return Verdict(False, "matrices of different shape")
+            pairs = [(a, b) for r, s in zip(gold.rows, answer.rows, strict=True) for a, b in zip(r, s, strict=True)]
+            return self._ordered([a for a, _ in pairs], [b for _, b in pairs])
+        if isinstance(gold, Group) and isinstance(answer, Group):
+            if len(gold.items) == 2 and (gold.left, gold.right) != (answer.left, answer.right):
+                return Verdict(False, "other ends")
+            return self._ordered(gold.items, answer.items)
+        for one, other in ((gold, answer), (answer, gold)):
+            if isinstance(one, Matrix) and isinstance(other, Group) and (vector := _vector(one)) is not None:
+                return self._ordered(vector, other.items)
+        return Verdict(False, "not the same kind of thing")
+
+    def _modulo(self, gold: Node, answer: Node) -> Verdict:
+        if isinstance(gold, Modulo) and isinstance(answer, Modulo):
+            if not self._same(gold.modulus, answer.modulus):
+                return Verdict(False, "another modulus")
+            return self._residues(gold, answer)
+        inner_gold = gold.item if isinstance(gold, Modulo) else gold
+        inner_answer = answer.item if isinstance(answer, Modulo) else answer
+        return self.run(_residue(inner_gold), _residue(inner_answer))
+
+    def _residues(self, gold: Modulo, answer: Modulo) -> Verdict:
+        one, other = _residue(gold.item), _residue(answer.item)
+        try:
+            modulus = exact(gold.modulus, {})
+            difference = exact(one, {}) - exact(other, {})
+        except (NotRational, Undefined, TooLarge, NoNumber):
+            return self.run(one, other)
+        return EQUAL if modulus and (difference / modulus).denominator == 1 else DIFFERENT
+
+    # --- expressions with units
+
+    def _quantities(self, gold: Node, answer: Node) -> Verdict:
+        if isinstance(gold, Call) and gold.name == "ratio" and isinstance(answer, Call) and answer.name == "ratio":
+            return self._ratios(gold, answer)
+        answer = _harmonised(gold, answer)
+        gold = _harmonised(answer, gold)
+        value, unit = split_units(gold)
+        given, given_unit = split_units(answer)
+        if unit and not given_unit and self.rules.require_units:
+            return Verdict(False, "the unit is missing")
+        if self.rules.units and unit and given_unit and not _same_units(unit, given_unit):
+            return Verdict(False, f"another unit: {_unit_text(given_unit)} for {_unit_text(unit)}")
+        if self._same(value, given):
+            return EQUAL
+        if self.rules.percent_as_number and not symbols(gold) and not symbols(answer):
+            hundred = Num(Fraction(100))
+            if self._same(Call("mul", (value, hundred)), given) or self._same(Call("div", (value, hundred)), given):
+                return EQUAL
+        return DIFFERENT
+
+    def _ratios(self, gold: Call, answer: Call) -> Verdict:
+        if len(gold.args) != len(answer.args):
+            return DIFFERENT
+        first, given = gold.args[0], answer.args[0]
+        for a, b in zip(gold.args[1:], answer.args[1:], strict=True):
+            if not self._same(Call("mul", (first, b)), Call("mul", (given, a))):
+                return DIFFERENT
+        zeros = (Num(Fraction(0)),)
+        return DIFFERENT if any(arg in zeros for arg in (*gold.args, *answer.args)) else EQUAL
+
+
+def _alike(one: Node, other: Node) -> bool:
+    """Whether two names may stand for the same unknown: one is a description rather than a letter."""
+    return one == other or any(not isinstance(n, Sym) or n.name.startswith("text:") for n in (one, other))
+
+
+def _is_set(node: Node) -> bool:
+    return (
+        isinstance(node, SetOp)
+        or (isinstance(node, Group) and node.left.startswith("{"))
+        or (isinstance(node, Const) and node.name not in {"pi", "e", "i", "inf"})
+    )
+
+
+def _bare(items: Sequence[Node]) -> list[Node]:
+    """Return the values of a list of assignments, and other items as they are."""
+    values: list[Node] = []
+    for item in items:
+        named = assignment(item) if isinstance(item, Relation) else None
+        values.append(named[1] if named is not None else item)
+    return values
+
+
+def _named(items: Sequence[Node]) -> dict[str, Node] | None:
+    named: dict[str, Node] = {}
+    for item in items:
+        pair = assignment(item) if isinstance(item, Relation) else None
+        if pair is None:
+            return None
+        name = pair[0].name if isinstance(pair[0], Sym) else repr(pair[0])
+        if name in named:
+            return None
+        named[name] = pair[1]
+    return named
+
+
+def _vector(matrix: Matrix) -> list[Node] | None:
+    if len(matrix.rows) == 1:
+        return list(matrix.rows[0])
+    if all(len(row) == 1 for row in matrix.rows):
+        return [row[0] for row in matrix.rows]
+    return None
+
+
+def _residue(node: Node) -> Node:
+    return node.sides[-1] if isinstance(node, Relation) else node
+
+
+def split_units(node: Node) -> tuple[Node, dict[str, int]]:
+    """Return an expression without the units that multiply it, and their powers."""
+    units: Counter[str] = Counter()
+    value = _without_units(node, 1, units)
+    return value, {name: power for name, power in units.items() if power}
+
+
+def _without_units(node: Node, sign: int, units: Counter[str]) -> Node:
+    match node:
+        case Sym(name=name) if name.startswith("unit:"):
+            units[name[5:]] += sign
+            return Num(Fraction(1))
+        case Call(name="pow", args=(Sym(name=name), Num(value=power))) if name.startswith("unit:"):
+            units[name[5:]] += sign * int(power)
+            return Num(Fraction(1))
+        case Call(name="pow", args=(Call(name="mul", args=args) as inner, Num(value=power))) if _all_units(args):
+            _without_units(inner, sign * int(power), units)
+            return Num(Fraction(1))
+        case Call(name="mul", args=args):
+            kept = [part for part in (_without_units(arg, sign, units) for arg in args) if part != Num(Fraction(1))]
+            return Num(Fraction(1)) if not kept else kept[0] if len(kept) == 1 else Call("mul", tuple(kept))
+        case Call(name="div", args=(top, bottom)):
+            above, below = _without_units(top, sign, units), _without_units(bottom, -sign, units)
+            return above if below == Num(Fraction(1)) else Call("div", (above, below))
+        case Call(name="neg", args=(inner,)):
+            stripped = _without_units(inner, sign, units)
+            return Num(-stripped.value, stripped.digits) if isinstance(stripped, Num) else Call("neg", (stripped,))
+        case _:
+            return node
+
+
+def _all_units(args: tuple[Node, ...]) -> bool:
+    return all(
+        (isinstance(a, Sym) and a.name.startswith("unit:"))
+        or (isinstance(a, Call) and a.name == "pow" and isinstance(a.args[0], Sym) and a.args[0].name.startswith("unit:"))
+        for a in args
+    )
+
+
+def _harmonised(model: Node, node: Node) -> Node:
+    """Read `m` in `node` as the model reads it: as a letter if the model has the letter, as its unit if not."""
+    letters = {n.name for n in walk(model) if isinstance(n, Sym)}
+
+    def rename(part: Node) -> Node:
+        if isinstance(part, Sym):
+            if part.name.startswith("unit:") and part.name not in letters and part.name[5:] in letters:
+                return Sym(part.name[5:])
+            if len(part.name) == 1 and part.name not in letters and f"unit:{part.name}" in letters:
+                return Sym(f"unit:{part.name}")
+            return part
+        if isinstance(part, Call):
+            return Call(part.name, tuple(rename(arg) for arg in part.args))
+        return part
+
+    return rename(node)
+
+
+def _same_units(one: dict[str, int], other: dict[str, int]) -> bool:
+    if one == other:
+        return True
+    if {*one, *other} <= {"deg", "degC", "degF"} and ("deg" in one or "deg" in other):
+        return True
+    words = [
+        set(next(iter(unit)).split()[1:]) if len(unit) == 1 and next(iter(unit)).startswith("words ") else None
+        for unit in (one, other)
+    ]
+    return words[0] is not None and words[1] is not None and (words[0] <= words[1] or words[1] <= words[0])
+
+
+def _unit_text(unit: dict[str, int]) -> str:
+    return " ".join(name + (f"^{power}" if power != 1 else "") for name, power in unit.items())
+
+
+def _proportional(one: Node, other: Node, *, sign: int) -> bool:
+    """Whether two expressions differ by a constant factor (of a sign, unless it is 0) at every sample point."""
+    names = symbols(one) | symbols(other)
+    if symbols(one) != symbols(other):
+        return False
+    ratio: object = None
+    agreed = 0
+    for index in range(6):
+        point = sample_point(names, index)
+        try:
+            try:
+                left, right = exact(one, point), exact(other, point)
+                if not left or not right:
+                    if left or right:
+                        return False
+                    continue
+                found = right / left
+                if (ratio is not None and found != ratio) or found * sign < 0:
+                    return False
+                ratio = found
+            except NotRational:
+                evaluation = Inexact(point)
+                mp = evaluation.mp
+                above, below = evaluation.value(other), evaluation.value(one)
+                if isinstance(above, mp.mpc) or isinstance(below, mp.mpc) or not below or not above:
+                    continue
+                quotient = above / below
+                if quotient * sign < 0:
+                    return False
+                if ratio is not None and abs(quotient - mp.mpf(str(ratio))) > abs(quotient) * mp.mpf(10) ** -30:
+                    return False
+                ratio = mp.nstr(quotient, 45)
+        except (Undefined, TooLarge, NoNumber):
+            continue
+        agreed += 1
+        if agreed >= 4:
+            break
+    return agreed >= 3
