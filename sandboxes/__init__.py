@@ -6,6 +6,9 @@ after the other. `open_pool` gives the same `run`, each in a fresh box, many at 
 
 from __future__ import annotations
 
+from collections.abc import Coroutine, Sequence
+from typing import TypeVar
+
 from .base import (
     Capabilities,
     FileInfo,
@@ -28,11 +31,23 @@ from .base import (
     Usage,
     WorkerDied,
 )
-from .local import LocalSandbox
+from .box import Backend, BoxSandbox, program
+from .calls import Call, Functions, Outcome, Status
+from .local import LocalBackend
+from .pool import WAIT_S, Pool, PoolStats
+from .portal import Portal
+
+T = TypeVar("T")
 
 __all__ = [
     "open_sandbox",
     "open_pool",
+    "Pool",
+    "PoolStats",
+    "Call",
+    "Outcome",
+    "Status",
+    "Functions",
     "Limits",
     "Result",
     "Reason",
@@ -56,13 +71,62 @@ __all__ = [
 ]
 
 
-def open_sandbox(backend: str = "local", *, limits: Limits | None = None) -> LocalSandbox:
-    """Open one sandbox. `limits` hold for every run that does not bring its own."""
-    if backend != "local":
-        raise SandboxUnavailable(f"There is no sandbox backend {backend!r}; have 'local'.")
-    return LocalSandbox(limits=limits)
+def open_sandbox(
+    backend: str = "local", *, limits: Limits | None = None, preload: Sequence[str] = ()
+) -> BoxSandbox:
+    """Open one sandbox. `limits` hold for every run that does not bring its own.
+
+    `preload` names modules to import once, ahead of every program ("numpy", "sympy").
+    """
+    portal = Portal()
+
+    async def make() -> BoxSandbox:
+        opened = LocalBackend(preload=preload)
+        sandbox = BoxSandbox(opened, portal, limits or Limits())
+        await _try(sandbox, opened)
+        return sandbox
+
+    return _enter(portal, make())
 
 
-def open_pool(backend: str = "local", *, limits: Limits | None = None) -> LocalSandbox:
-    """Open a pool, whose `run` uses a fresh box each time and any number at once."""
-    return open_sandbox(backend, limits=limits)
+def open_pool(
+    backend: str = "local",
+    *,
+    limits: Limits | None = None,
+    preload: Sequence[str] = (),
+    size: int | None = None,
+    spares: int | None = None,
+    workers: int = 1,
+    wait_s: float = WAIT_S,
+) -> Pool:
+    """Open a pool, whose `run` takes a fresh box each time.
+
+    `size` programs run at once (default: four per core); `spares` boxes are kept open ahead of demand.
+    """
+    portal = Portal()
+
+    async def make() -> Pool:
+        opened = LocalBackend(preload=preload, workers=workers)
+        pool = Pool(opened, portal, limits or Limits(), size=size, spares=spares, wait_s=wait_s)
+        await _try(pool, opened)
+        return pool
+
+    return _enter(portal, make())
+
+
+async def _try(runner: BoxSandbox | Pool, backend: Backend) -> None:
+    """Run nothing, to see that something could be run."""
+    try:
+        kind, payload = program("pass", "python", None)
+        await runner._run(kind, payload, b"", runner.limits)
+    except BaseException:
+        await backend.aclose()
+        raise
+
+
+def _enter(portal: Portal, work: Coroutine[None, None, T]) -> T:
+    try:
+        return portal.call(work)
+    except BaseException:
+        portal.stop()
+        raise

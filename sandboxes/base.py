@@ -24,19 +24,19 @@ class SandboxError(Exception):
     """Something on our side failed. Never a verdict about the program, never shown to a model."""
 
 
-class SandboxUnavailable(SandboxError):
+class SandboxUnavailable(SandboxError):  # noqa: N818 - the name is the sentence
     """This machine cannot give the isolation that was asked for; the text says what is missing and the fix."""
 
 
-class SandboxClosed(SandboxError):
+class SandboxClosed(SandboxError):  # noqa: N818 - the name is the sentence
     """The sandbox, session or pool was used after it had been closed."""
 
 
-class WorkerDied(SandboxError):
+class WorkerDied(SandboxError):  # noqa: N818 - the name is the sentence
     """The process or container that ran the program was lost (not the program itself)."""
 
 
-class PoolExhausted(SandboxError):
+class PoolExhausted(SandboxError):  # noqa: N818 - the name is the sentence
     """No sandbox became free within the time the caller was willing to wait."""
 
 

@@ -54,8 +54,9 @@ def gather(libc: ctypes.CDLL, stage: str, trees: list[list[str]]) -> None:
 
 
 def main() -> None:
-    """Read the plan from the command line and carry it out."""
-    plan = json.loads(sys.argv[1])
+    """Read the plan from standard input and carry it out."""
+    plan = json.loads(sys.stdin.buffer.read())
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     libc = ctypes.CDLL(None, use_errno=True)
     if plan["uid"] is not None:
         gather(libc, plan["stage"], plan["trees"])

@@ -1,0 +1,286 @@
+"""A job: the process that becomes the program. Confine first, then read what to do, then do it.
+
+`enter` runs in a fresh fork of the box's init and never returns. If any step of the confinement fails it says
+so through the status pipe and leaves before a line of the program has run: the caller gets an exception, not a
+result. The pipe is closed before the program starts, so that a program can never pretend to be such a failure.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import types
+
+import _signal
+import resource
+
+from . import system
+
+SETUP_FAILED = 125
+base_bytes = 0
+"""Address space of the interpreter before any job; set by the server after its imports."""
+WORK = "/work"
+SCRIPT = "/tmp/main.py"
+
+
+class Refused(Exception):
+    """The job cannot be started as asked; the text goes to the caller, after the word that says what it is about."""
+
+
+def enter(kind: str, limits: tuple, fds: list[int], status: int) -> None:  # type: ignore[type-arg]
+    """Become the job. `fds` are payload, stdin, stdout, stderr and perhaps a session's socket."""
+    try:
+        try:
+            channel = _settle(limits, fds, status)
+            body = PROGRAMS[kind](_read(3))
+            if kind != "files":  # those stay closed to the box's other processes
+                system.prctl(system.PR_SET_DUMPABLE, 1)
+            os.close(4)
+        except BaseException as error:
+            text = str(error) if isinstance(error, Refused) else f"setup {type(error).__name__}: {error}"
+            os.write(4, text.encode("utf-8", "replace")[:2000])
+            os._exit(SETUP_FAILED)
+        try:
+            body(channel)
+        except BaseException as error:
+            system.log(f"the interpreter failed: {type(error).__name__}: {error}")
+    finally:
+        os._exit(SETUP_FAILED)
+
+
+def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[type-arg]
+    """Take the descriptors to fixed numbers, close all others, and put the limits on.
+
+    0, 1, 2 are the program's streams, 3 the payload, 4 the status pipe, 5 a session's socket.
+    """
+    os.setsid()
+    for fd in (*fds, status):
+        os.set_inheritable(fd, False)
+    high = [_lift(fd) for fd in (*fds[1:4], fds[0], status, *fds[4:])]
+    for number, fd in enumerate(high):
+        os.dup2(fd, number, inheritable=number < 3)
+    os.closerange(len(high), 1 << 20)
+    _, cpu, memory, processes, files, size = limits
+    set_ = resource.setrlimit
+    set_(resource.RLIMIT_CORE, (0, 0))
+    set_(resource.RLIMIT_AS, (base_bytes + memory, base_bytes + memory))
+    set_(resource.RLIMIT_NPROC, (processes + 1, processes + 1))  # the box's init counts as one
+    set_(resource.RLIMIT_NOFILE, (files, files))
+    set_(resource.RLIMIT_FSIZE, (size, size))
+    set_(resource.RLIMIT_MEMLOCK, (0, 0))
+    set_(resource.RLIMIT_MSGQUEUE, (0, 0))
+    set_(resource.RLIMIT_SIGPENDING, (1024, 1024))
+    if cpu > 0:
+        whole = max(1, int(cpu + 0.999))
+        set_(resource.RLIMIT_CPU, (whole, whole + 1))
+    return 5
+
+
+def _lift(fd: int) -> int:
+    """Copy a descriptor above the fixed numbers."""
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 16)
+
+
+def _read(fd: int) -> bytes:
+    """Read and close the payload."""
+    chunks = []
+    while True:
+        chunk = os.read(fd, 1 << 20)
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(fd)
+    return b"".join(chunks)
+
+
+# --- what a job can be: each takes the payload and returns the function that runs the program ------------------
+
+
+def program(data: bytes):  # type: ignore[no-untyped-def]
+    """A Python program, run in this very process as `__main__`."""
+    code, files, argv, environ = marshal.loads(data)
+    place(files)
+    put_script(SCRIPT, code)
+    os.environ.update(environ)
+    return lambda channel: run_python(code, argv)
+
+
+def execute(data: bytes):  # type: ignore[no-untyped-def]
+    """Any other program, by its argument list."""
+    argv, files, environ, script = marshal.loads(data)
+    place(files)
+    if script is not None:
+        put_script(*script)
+    environment = {**os.environ, **environ}
+    path = _which(argv[0], environment)
+
+    def body(channel: int) -> None:
+        default_signals()
+        try:
+            os.execve(path, argv, environment)
+        except OSError as error:
+            system.log(f"{argv[0]}: {os.strerror(error.errno or 0)}")
+            os._exit(126)
+
+    return body
+
+
+def _which(name: str, environment: dict[str, str]) -> str:
+    if "/" in name:
+        return name
+    for folder in environment.get("PATH", "/usr/bin:/bin").split(":"):
+        if os.access(f"{folder}/{name}", os.X_OK):
+            return f"{folder}/{name}"
+    raise Refused(f"language There is no program {name!r} in this sandbox.")
+
+
+def place(files: dict[str, bytes]) -> None:
+    """Put files into the working folder."""
+    if files:
+        from . import files as module
+
+        for path, data in files.items():
+            try:
+                module.put(path, data)
+            except module.Refused as error:
+                raise Refused(f"file {error}") from None
+            except OSError as error:
+                raise Refused(f"file {module.explain(error)}") from None
+
+
+def put_script(path: str, data: bytes) -> None:
+    """Write the program's own text, outside the working folder."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.close(fd)
+    except OSError as error:
+        raise Refused(f"file {os.strerror(error.errno or 0)}: {path!r}") from None
+
+
+def default_signals() -> None:
+    """Undo what the interpreter does to signals, as exec does not."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGINT):
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def fresh_streams() -> None:
+    """Make new text streams on the job's own descriptors; the inherited ones are the server's."""
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stderr = sys.__stderr__ = open(
+        2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1
+    )
+
+
+def fresh_main(path: str) -> types.ModuleType:
+    """Make an empty `__main__`."""
+    module = types.ModuleType("__main__")
+    module.__dict__.update(__file__=path, __builtins__=__builtins__)
+    sys.modules["__main__"] = module
+    return module
+
+
+def prepare(argv: list[str]) -> None:
+    """Make the interpreter look as if it had just been started for this program."""
+    fresh_streams()
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    sys.argv[:] = argv
+    sys.path.insert(0, WORK)
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    import gc
+
+    gc.enable()
+
+
+def run_python(code: bytes, argv: list[str], names: dict[str, object] | None = None) -> None:
+    """Run source text as `python main.py` would, and leave with its exit status. `names` are there before it."""
+    prepare([SCRIPT, *argv])
+    module = fresh_main(SCRIPT)
+    module.__dict__.update(names or {})
+    status = 0
+    try:
+        exec(compile(code, SCRIPT, "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:
+        status = exit_status(error)
+    leave(status)
+
+
+def exit_status(error: BaseException) -> int:
+    """Say what an uncaught exception says on stderr, and return the exit status it means."""
+    if isinstance(error, SystemExit):
+        if error.code is None:
+            return 0
+        if isinstance(error.code, int):
+            return error.code & 0xFF
+        system.log(str(error.code))
+        return 1
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith("<quintain "):
+        trace = trace.tb_next
+    try:
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+    except BaseException:
+        system.log(f"{type(error).__name__}")
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def leave(status: int) -> None:
+    """End the interpreter in the order in which a normal one does: threads, atexit, streams."""
+    try:
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
+        import atexit
+
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        exit_status(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            status = status or 120
+    os._exit(status)
+
+
+def _session(data: bytes):  # type: ignore[no-untyped-def]
+    from . import repl
+
+    return repl.start(data)
+
+
+def _calls(data: bytes):  # type: ignore[no-untyped-def]
+    from . import calls
+
+    return calls.start(data)
+
+
+def _judge(data: bytes):  # type: ignore[no-untyped-def]
+    from . import calls
+
+    return calls.start_judge(data)
+
+
+def _files(data: bytes):  # type: ignore[no-untyped-def]
+    from . import files
+
+    return files.start(data)
+
+
+PROGRAMS = {
+    "python": program,
+    "exec": execute,
+    "repl": _session,
+    "calls": _calls,
+    "judge": _judge,
+    "files": _files,
+}
+"""The kinds of job."""

@@ -1,0 +1,141 @@
+"""The fork server: the warm interpreter of a worker. It opens boxes and never sees what runs in them.
+
+It imports what jobs will want, freezes its memory, and then answers one kind of message: "open a box", which
+brings the box's own socket. A box is a `clone` of this process in fresh user, PID, mount and IPC namespaces.
+Everything a job is given or writes passes through descriptors that go straight to the box, so this process,
+whose memory every later job inherits, holds no earlier job's code and no secret.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import marshal
+import os
+import sys
+
+import _signal
+import _socket
+import resource
+
+from . import box, job, seccomp, system
+
+NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
+MESSAGE = 1 << 16
+FDS = 8
+
+
+def receive(sock: _socket.socket) -> tuple[bytes, list[int]]:
+    """Receive one message and its descriptors; an empty message is the end."""
+    data, ancillary, _, _ = sock.recvmsg(MESSAGE, _socket.CMSG_LEN(FDS * 4))
+    fds = array.array("i")
+    for _, _, part in ancillary:
+        fds.frombytes(part[: len(part) - len(part) % 4])
+    return data, list(fds)
+
+
+def main(options: dict) -> None:  # type: ignore[type-arg]
+    """Serve until the supervisor goes away. `options`: preload, single (no namespaces), fd, filter."""
+    control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, options["fd"])
+    problems = []
+    for name in options["preload"]:
+        try:
+            __import__(name)
+        except Exception as error:
+            problems.append(f"{name}: {type(error).__name__}: {error}")
+    if problems:
+        control.send(("preload " + "; ".join(problems)).encode()[:4000])
+        os._exit(1)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    system.write("/proc/self/oom_score_adj", "1000")  # short of memory, the machine shall look here first
+    program = seccomp.build(system.MACHINE) if options["filter"] else b""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    private, virtual = system.pages("self")
+    job.base_bytes = virtual * box.PAGE
+    control.send(f"ready {os.getpid()}".encode())
+    if options["single"]:
+        serve_box(control, program, private)
+    while True:
+        data, fds = receive(control)
+        if not data:
+            os._exit(0)
+        while True:  # collect boxes that have ended
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    break
+            except ChildProcessError:
+                break
+        kind, disk, inodes = marshal.loads(data)
+        try:
+            pid = system.clone(NAMESPACES)
+        except OSError as error:
+            _socket.socket(fileno=fds[0]).send(f"refused {error}".encode())
+            continue
+        if pid == 0:
+            control.close()
+            try:
+                own = _socket.socket(fileno=fds[0])
+                enclose(disk, inodes)
+                serve_box(own, program, private)
+            except BaseException as error:
+                try:
+                    own.send(f"refused {type(error).__name__}: {error}".encode()[:4000])
+                except OSError:
+                    pass
+            finally:
+                os._exit(1)
+        for fd in fds:
+            os.close(fd)
+
+
+def enclose(disk: int, inodes: int) -> None:
+    """Make the new namespaces a box: identity, one file system quota, its own /proc, no privileges."""
+    uid, gid = 1000, 1000
+    system.write("/proc/self/setgroups", "deny")
+    system.write("/proc/self/uid_map", f"{uid} {uid} 1")
+    system.write("/proc/self/gid_map", f"{gid} {gid} 1")
+    quiet = system.MS_NOSUID | system.MS_NODEV
+    system.mount("box", "/box", "tmpfs", quiet, f"size={disk},nr_inodes={inodes},mode=0755")
+    for name, target in (("work", "/work"), ("tmp", "/tmp"), ("shm", "/dev/shm")):
+        os.mkdir(f"/box/{name}", 0o777)
+        system.mount(f"/box/{name}", target, None, system.MS_BIND)
+    system.unmount("/box")
+    system.mount("proc", "/proc", "proc", quiet | system.MS_NOEXEC)
+    os.chdir("/work")
+
+
+def serve_box(sock: _socket.socket, program: bytes, base_pages: int) -> None:
+    """Be the init process of a box until its socket closes."""
+    system.drop_capabilities()
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    system.prctl(system.PR_SET_DUMPABLE, 0)
+    if program:
+        system.load_filter(program)
+
+    def report(number: int, reason: str, status: int, wall: float, cpu: float, rss: int, text: str) -> None:
+        line = f"done {number} {reason} {status} {wall:.6f} {cpu:.6f} {rss} {text}"
+        sock.send(line.encode("utf-8", "replace")[:4000])
+
+    inside = box.Box(report, base_pages=base_pages, sweep=True)
+    fd = sock.fileno()
+    inside.poller.register(fd, 1)
+    while True:
+        for _ in inside.wait():
+            data, fds = receive(sock)
+            if not data:
+                inside.finish()
+                os._exit(0)
+            message = marshal.loads(data)
+            if message[0] == "start":
+                inside.start(*message[1:], fds)
+            elif message[0] == "stop":
+                inside.stop(message[1], message[2])
+            elif message[0] == "signal":
+                inside.signal(message[1], message[2])
+
+
+if __name__ == "__main__":
+    main(eval(sys.argv[1]))

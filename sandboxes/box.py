@@ -1,0 +1,426 @@
+"""One sandbox over any backend: a box with its working folder, its queue of runs, its files and sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import marshal
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from .base import (
+    Capabilities,
+    FileInfo,
+    Files,
+    LanguageError,
+    Limits,
+    LimitsError,
+    Result,
+    SandboxClosed,
+    SandboxFileError,
+    Snapshot,
+    WorkerDied,
+)
+from .calls import Call, Functions, Handler, Outcome, judge, run_calls
+from .link import Link, finish
+from .portal import Portal
+from .session import BoxSession
+
+SHELLS = ("bash", "shell", "sh")
+MAX_ENTRIES = 100_000
+"""Files that `list_files` and `snapshot` are ready to handle."""
+FILE_S = 30.0
+"""Seconds a file operation may take."""
+
+
+class Backend(Protocol):
+    """Where boxes come from."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What isolation the boxes have."""
+
+    async def open_box(self, limits: Limits) -> Link:
+        """Open a box."""
+
+    async def aclose(self) -> None:
+        """Kill everything and free it."""
+
+
+def as_bytes(data: str | bytes) -> bytes:
+    """Text as UTF-8."""
+    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+
+
+def pack_files(files: Files | None) -> dict[str, bytes]:
+    """Check the paths of files that go in with a run."""
+    packed = {}
+    for name, data in (files or {}).items():
+        check_path(name)
+        packed[name] = as_bytes(data)
+    return packed
+
+
+def check_path(path: str) -> None:
+    """Refuse a path that leaves the working folder by its words; links are looked at inside."""
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise SandboxFileError(f"{path!r} is not a path. Give one relative to the working folder.")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise SandboxFileError(
+            f"{path!r} is outside the working folder. Give a relative path without '..', such as 'data/in.txt'."
+        )
+
+
+def program(
+    code: str | Sequence[str], language: str, files: Files | None, env: Mapping[str, str] | None = None
+) -> tuple[str, bytes]:
+    """Return the kind of job and its payload for a program."""
+    packed = pack_files(files)
+    environ = dict(env or {})
+    if not isinstance(code, str):
+        argv = [str(word) for word in code]
+        if not argv or any("\0" in word for word in argv):
+            raise LanguageError(f"An argument list needs at least a program and no null bytes; got {argv!r}.")
+        return "exec", marshal.dumps((argv, packed, environ, None), 2)
+    if language == "python":
+        return "python", marshal.dumps((as_bytes(code), packed, [], environ), 2)
+    if language in SHELLS:
+        script = ("/tmp/main.sh", as_bytes(code))
+        return "exec", marshal.dumps((["/bin/bash", "/tmp/main.sh"], packed, environ, script), 2)
+    raise LanguageError(
+        f"There is no language {language!r} here; have 'python' and 'bash'. "
+        "Any other program can be run by its argument list: run(['perl', 'main.pl'], files={...})."
+    )
+
+
+class BoxSandbox:
+    """A sandbox over a backend; see `base.Sandbox` for what each method promises."""
+
+    def __init__(self, backend: Backend, portal: Portal, limits: Limits, *, owner: bool = True) -> None:
+        self.limits = limits
+        self._backend = backend
+        self._portal = portal
+        self._owner = owner  # whether the backend and the portal end with this sandbox
+        self._link: Link | None = None
+        self._turn = asyncio.Lock()
+        self._sessions: list[BoxSession | Functions] = []
+        self._on_close: Callable[[], None] = lambda: None
+        self._closed = False
+        self.runs = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What isolation the programs get."""
+        return self._backend.capabilities
+
+    # --- running -------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        code: str | Sequence[str],
+        *,
+        language: str = "python",
+        stdin: str | bytes = b"",
+        files: Files | None = None,
+        limits: Limits | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Result:
+        """Run one program to its end; see `Runner.run`. `env` adds to its (clean) environment."""
+        kind, payload = program(code, language, files, env)
+        return await self._portal.hop(self._run(kind, payload, as_bytes(stdin), self._own(limits)))
+
+    def run_sync(
+        self,
+        code: str | Sequence[str],
+        *,
+        language: str = "python",
+        stdin: str | bytes = b"",
+        files: Files | None = None,
+        limits: Limits | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Result:
+        """Do what `run` does, from a thread without an event loop."""
+        kind, payload = program(code, language, files, env)
+        return self._portal.call(self._run(kind, payload, as_bytes(stdin), self._own(limits)))
+
+    async def _run(self, kind: str, payload: bytes, stdin: bytes, limits: Limits) -> Result:
+        async with self._turn:
+            link = await self._open()
+            self.runs += 1
+            return await finish(link, link.start(kind, limits, payload, stdin), limits.wall_s)
+
+    async def call(
+        self, code: str, calls: Sequence[Call], *, files: Files | None = None, limits: Limits | None = None
+    ) -> list[Outcome]:
+        """Load a program and call its functions with plain values; see `Call` and `Outcome`."""
+        return await self._portal.hop(self._call(code, calls, files, limits))
+
+    def call_sync(
+        self, code: str, calls: Sequence[Call], *, files: Files | None = None, limits: Limits | None = None
+    ) -> list[Outcome]:
+        """Do what `call` does, from a thread without an event loop."""
+        return self._portal.call(self._call(code, calls, files, limits))
+
+    async def _call(
+        self, code: str, calls: Sequence[Call], files: Files | None, limits: Limits | None
+    ) -> list[Outcome]:
+        own = self._own(limits)
+        payload = marshal.dumps((as_bytes(code), pack_files(files), {}), 2)
+        async with self._turn:
+            link = await self._open()
+            self.runs += 1
+            return await run_calls(link, payload, calls, own, self._portal)
+
+    async def functions(
+        self, code: str, *, files: Files | None = None, limits: Limits | None = None
+    ) -> Functions:
+        """Load a program and keep it, so that its functions can be called one by one."""
+        return await self._portal.hop(self._functions(code, files, self._own(limits)))
+
+    async def _functions(self, code: str, files: Files | None, limits: Limits) -> Functions:
+        payload = marshal.dumps((as_bytes(code), pack_files(files), {}), 2)
+        async with self._turn:
+            link = await self._open()
+            found = Functions(link, link.start("calls", limits, payload, session=True), self._portal)
+            self._sessions.append(found)
+            return found
+
+    async def judge(
+        self,
+        code: str,
+        stubs: Mapping[str, Handler],
+        *,
+        module: str | None = None,
+        files: Files | None = None,
+        limits: Limits | None = None,
+    ) -> Result:
+        """Run a test program in which the names of `stubs` are functions answered by their handlers, out here.
+
+        With `module`, the stubs can also be imported from a module of that name.
+        """
+        own = self._own(limits)
+        names = (as_bytes(code), pack_files(files), {}, list(stubs), module)
+        handlers = {name: at_home(handler) for name, handler in stubs.items()}
+        return await self._portal.hop(self._judge(marshal.dumps(names, 2), handlers, own))
+
+    async def _judge(self, payload: bytes, stubs: dict[str, Handler], limits: Limits) -> Result:
+        async with self._turn:
+            link = await self._open()
+            self.runs += 1
+            return await judge(link, payload, stubs, limits)
+
+    # --- sessions ---------------------------------------------------------------------------------------------
+
+    async def session(self, kind: str = "python", *, limits: Limits | None = None) -> BoxSession:
+        """Start an interpreter that stays: "python" or "bash"."""
+        return await self._portal.hop(self._session(kind, self._own(limits)))
+
+    def session_sync(self, kind: str = "python", *, limits: Limits | None = None) -> BoxSession:
+        """Do what `session` does, from a thread without an event loop."""
+        return self._portal.call(self._session(kind, self._own(limits)))
+
+    async def _session(self, kind: str, limits: Limits) -> BoxSession:
+        kind = "bash" if kind in SHELLS else kind
+        if kind not in ("python", "bash"):
+            raise LanguageError(f"There is no session of kind {kind!r}; have 'python' and 'bash'.")
+        async with self._turn:
+            session = BoxSession(kind, limits, self._portal, self._open)
+            await session.begin()
+            self._sessions.append(session)
+            return session
+
+    # --- files ------------------------------------------------------------------------------------------------
+
+    async def read_file(self, path: str, *, max_bytes: int = 1 << 24) -> bytes:
+        """Read a regular file of the working folder."""
+        check_path(path)
+        return await self._portal.hop(self._file("read", (path, max_bytes), keep=max_bytes))
+
+    def read_file_sync(self, path: str, *, max_bytes: int = 1 << 24) -> bytes:
+        """Do what `read_file` does, from a thread without an event loop."""
+        return self._portal.call(self._reading(path, max_bytes))
+
+    async def _reading(self, path: str, max_bytes: int) -> bytes:
+        check_path(path)
+        return await self._file("read", (path, max_bytes), keep=max_bytes)
+
+    async def write_file(self, path: str, data: str | bytes) -> None:
+        """Write a file of the working folder, making the folders above it."""
+        check_path(path)
+        await self._portal.hop(self._file("write", (path,), as_bytes(data)))
+
+    def write_file_sync(self, path: str, data: str | bytes) -> None:
+        """Do what `write_file` does, from a thread without an event loop."""
+        check_path(path)
+        self._portal.call(self._file("write", (path,), as_bytes(data)))
+
+    async def list_files(self, path: str = ".") -> list[FileInfo]:
+        """List everything under a folder of the working folder, sorted by path."""
+        check_path(path)
+        return parse_listing(await self._portal.hop(self._file("list", (path, MAX_ENTRIES))))
+
+    def list_files_sync(self, path: str = ".") -> list[FileInfo]:
+        """Do what `list_files` does, from a thread without an event loop."""
+        check_path(path)
+        return parse_listing(self._portal.call(self._file("list", (path, MAX_ENTRIES))))
+
+    async def snapshot(self) -> Snapshot:
+        """Copy the working folder out."""
+        return Snapshot(await self._portal.hop(self._file("pack", (MAX_ENTRIES, self.limits.disk_mb << 20))))
+
+    def snapshot_sync(self) -> Snapshot:
+        """Do what `snapshot` does, from a thread without an event loop."""
+        return Snapshot(self._portal.call(self._file("pack", (MAX_ENTRIES, self.limits.disk_mb << 20))))
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Make the working folder what it was when the snapshot was taken."""
+        await self._portal.hop(self._file("unpack", (), snapshot.data))
+
+    def restore_sync(self, snapshot: Snapshot) -> None:
+        """Do what `restore` does, from a thread without an event loop."""
+        self._portal.call(self._file("unpack", (), snapshot.data))
+
+    async def _file(
+        self, operation: str, arguments: tuple[object, ...], data: bytes = b"", keep: int | None = None
+    ) -> bytes:
+        room = (self.limits.disk_mb << 20) + (1 << 24) if keep is None else keep
+        limits = Limits(
+            wall_s=FILE_S,
+            memory_mb=max(64, 2 * self.limits.disk_mb + 64),
+            processes=self.limits.processes + 1,
+            disk_mb=self.limits.disk_mb,
+            output_bytes=min(room, 1 << 30),
+        )
+        async with self._turn:
+            link = await self._open()
+            job = link.start("files", limits, marshal.dumps((operation, *arguments), 2), data)
+            result = await finish(link, job, FILE_S)
+        if result.exit_status == 1:
+            raise SandboxFileError(f"Could not {_WORDS[operation]}: {result.stderr}.")
+        if not result.ok:
+            raise SandboxFileError(f"Could not {_WORDS[operation]}: it ended with {result.reason}.")
+        return result.stdout_bytes
+
+    # --- its life ----------------------------------------------------------------------------------------------
+
+    async def reset(self) -> None:
+        """Kill everything and start over with an empty working folder."""
+        await self._portal.hop(self._reset())
+
+    def reset_sync(self) -> None:
+        """Do what `reset` does, from a thread without an event loop."""
+        self._portal.call(self._reset())
+
+    async def _reset(self) -> None:
+        async with self._turn:
+            self._let_go()
+            await self._open()
+
+    def _let_go(self) -> None:
+        for session in self._sessions:
+            session.lose()
+        self._sessions.clear()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    async def _open(self) -> Link:
+        if self._closed:
+            raise SandboxClosed("This sandbox is closed. Open another one with open_sandbox().")
+        if self._link is not None and not self._link.alive:
+            self._let_go()
+            raise WorkerDied(
+                "The box and its working folder were lost. Call reset() to go on with an empty one."
+            )
+        if self._link is None:
+            self._link = await self._backend.open_box(self.limits)
+        self._sessions = [session for session in self._sessions if session.alive]
+        return self._link
+
+    def _own(self, limits: Limits | None) -> Limits:
+        if limits is None:
+            return self.limits
+        for name in ("disk_mb", "network"):
+            ours, wanted = getattr(self.limits, name), getattr(limits, name)
+            if ours != wanted:
+                raise LimitsError(
+                    f"Limits.{name} is fixed when a sandbox is opened: this one has {ours}, the run asks for {wanted}. "
+                    f"Use sandbox.limits.but(...) for a run's limits, or open the sandbox with {name}={wanted}."
+                )
+        return limits
+
+    async def aclose(self) -> None:
+        """Kill everything and free it."""
+        if not self._closed:
+            self._closed = True
+            await self._portal.hop(self._close())
+            if self._owner:
+                await asyncio.to_thread(self._portal.stop)
+
+    def close(self) -> None:
+        """Do what `aclose` does, from a thread without an event loop."""
+        if not self._closed:
+            self._closed = True
+            self._portal.call(self._close())
+            if self._owner:
+                self._portal.stop()
+
+    def adopt(self, link: Link, on_close: Callable[[], None]) -> None:
+        """Use a box that is open already, and say when it is closed (a pool lends it)."""
+        self._link = link
+        self._on_close = on_close
+
+    async def _close(self) -> None:
+        self._let_go()
+        self._on_close()
+        if self._owner:
+            await self._backend.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def at_home(handler: Handler) -> Handler:
+    """Make a handler that can be awaited on another thread run on the event loop that is running now."""
+    home = asyncio.get_running_loop()
+
+    async def call(args: list[Any], kwargs: dict[str, Any]) -> Outcome:
+        async def work() -> Outcome:
+            return await handler(args, kwargs)
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), home))
+
+    return call
+
+
+_WORDS = {
+    "read": "read the file",
+    "write": "write the file",
+    "list": "list the folder",
+    "pack": "take a snapshot",
+    "unpack": "restore the snapshot",
+}
+
+
+def parse_listing(data: bytes) -> list[FileInfo]:
+    """Read what the agent's `listing` wrote."""
+    found = []
+    for record in data.split(b"\0")[:-1]:
+        kind, size, name = record.split(b" ", 2)
+        found.append(
+            FileInfo(path=name.decode("utf-8", "surrogateescape"), size=int(size), kind=kind.decode())
+        )
+    return sorted(found, key=lambda info: info.path)

@@ -1,0 +1,236 @@
+"""A local worker: one bubblewrap with a warm fork server inside, and the boxes that were opened in it."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .base import Limits, SandboxUnavailable, WorkerDied
+from .bundle import boot
+from .machine import STAGE, WORKER_UID, Interpreter
+from .socket_link import SocketLink
+
+START_S = 60.0
+"""How long a worker may take to start: its preloaded imports happen in this time."""
+OPEN_INODES_PER_MB = 64
+"""Files a box may have for each MiB of its quota; an empty file costs kernel memory too."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """How a worker is made."""
+
+    bwrap: str
+    """Path of bubblewrap."""
+    python: Interpreter
+    """The interpreter inside."""
+    preload: tuple[str, ...] = ()
+    """Modules imported once, before the first box."""
+    single: bool = False
+    """Whether the worker is itself the one box (no namespaces inside it)."""
+    disk_mb: int = 0
+    """For a single box: its quota."""
+
+
+class Worker:
+    """A running one. All of its methods belong to the portal's thread."""
+
+    def __init__(self, process: subprocess.Popen[bytes], sock: socket.socket, spec: WorkerSpec) -> None:
+        self.process = process
+        self.spec = spec
+        self.boxes: set[SocketLink] = set()
+        self.opened = 0
+        self._sock = sock
+
+    @classmethod
+    async def start(cls, spec: WorkerSpec) -> Worker:
+        """Start one and wait until its imports are done."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        errors, errors_w = os.pipe2(os.O_CLOEXEC)
+        plan, plan_w = os.pipe2(os.O_CLOEXEC)
+        launch = Path(__file__).parent / "agent" / "launch.py"
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(launch)],
+                stdin=plan,
+                stdout=subprocess.DEVNULL,
+                stderr=errors_w,
+                env={},
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+            text = json.dumps(launch_plan(spec, theirs.fileno())).encode()
+        finally:
+            theirs.close()
+            os.close(errors_w)
+            os.close(plan)
+        with open(plan_w, "wb") as pipe:  # noqa: PTH123 - a descriptor
+            await asyncio.to_thread(pipe.write, text)
+            await asyncio.to_thread(pipe.flush)
+        worker = cls(process, ours, spec)
+        ours.setblocking(False)
+        try:
+            answer = await asyncio.wait_for(loop.sock_recv(ours, 1 << 13), START_S)
+        except (TimeoutError, OSError) as error:
+            answer = str(error).encode()
+        try:
+            if answer.startswith(b"ready "):
+                return worker
+            worker.close()
+            os.set_blocking(errors, False)
+            try:
+                said = os.read(errors, 1 << 13).decode("utf-8", "replace").strip()
+            except BlockingIOError:
+                said = ""
+        finally:
+            os.close(errors)
+        words = answer.decode("utf-8", "replace")
+        if words.startswith("preload "):
+            raise SandboxUnavailable(
+                f"A module to preload could not be imported: {words.removeprefix('preload ')}"
+            )
+        raise SandboxUnavailable(
+            f"A worker did not start. {said.splitlines()[-1] if said else words}".strip()
+        )
+
+    def open_box(self, limits: Limits) -> SocketLink:
+        """Open a box; that it was refused shows at its first job."""
+        loop = asyncio.get_running_loop()
+        self.opened += 1
+        if self.spec.single:
+            link = SocketLink(self._sock, loop, self)
+            self.boxes.add(link)
+            return link
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        message = marshal.dumps(("open", limits.disk_mb << 20, limits.disk_mb * OPEN_INODES_PER_MB + 64), 2)
+        rights = array.array("i", [theirs.fileno()])
+        try:
+            self._sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        except OSError as error:
+            ours.close()
+            raise WorkerDied(f"The worker is gone: {error}.") from error
+        finally:
+            theirs.close()
+        link = SocketLink(ours, loop, self)
+        self.boxes.add(link)
+        return link
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """Kill the worker and every box in it."""
+        for link in list(self.boxes):
+            link.close()
+        self._sock.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(timeout=10)
+
+
+def launch_plan(spec: WorkerSpec, control: int) -> dict[str, object]:
+    """Return what `agent/launch.py` is to do: the user to become, the trees to gather, the command."""
+    root = os.geteuid() == 0
+    trees = [(spec.python.base, "python"), *((site, f"site{i}") for i, site in enumerate(spec.python.site))]
+    seen = {source: f"{STAGE}/{name}" if root else source for source, name in trees}
+    bwrap = spec.bwrap
+    for site in spec.python.site:  # a bundled bwrap finds its libraries by its place among the packages
+        if bwrap.startswith(site + "/"):
+            bwrap = seen[site] + bwrap.removeprefix(site)
+    options = {"fd": control, "preload": list(spec.preload), "single": spec.single, "filter": True}
+    sites = [f"/opt/site{i}" for i in range(len(spec.python.site))]
+    program = [f"/opt/python/{spec.python.executable}", "-S", "-s", "-c", boot("server", options, sites)]
+    argv = [
+        bwrap,
+        *namespaces(),
+        *system_folders(),
+        *own_folders(spec, seen),
+        *environment(spec, sites),
+        *program,
+    ]
+    return {
+        "uid": WORKER_UID if root else None,
+        "stage": STAGE,
+        "trees": trees if root else [],
+        "argv": argv,
+        "parent": os.getpid(),
+    }
+
+
+def namespaces() -> list[str]:
+    """Everything of its own, no network, an ordinary user."""
+    return [
+        *("--unshare-user", "--unshare-net", "--unshare-ipc", "--unshare-pid", "--unshare-uts"),
+        *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
+        *("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"),
+    ]
+
+
+def system_folders() -> list[str]:
+    """The programs and libraries of the machine, read-only."""
+    argv = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            argv += ["--symlink", f"usr/{name}", f"/{name}"]
+        elif path.is_dir():
+            argv += ["--ro-bind", str(path), str(path)]
+    for hidden in ("/usr/local/etc", "/usr/src"):
+        if Path(hidden).is_dir():
+            argv += ["--tmpfs", hidden, "--remount-ro", hidden]
+    for name in ("alternatives", "ld.so.cache", "ssl/certs", "localtime"):
+        if Path("/etc", name).exists():
+            argv += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    return argv
+
+
+def own_folders(spec: WorkerSpec, seen: dict[str, str]) -> list[str]:
+    """The interpreter, its packages, a minimal /etc, and the places where boxes put their folders."""
+    argv = ["--ro-bind", seen[spec.python.base], "/opt/python"]
+    for i, site in enumerate(spec.python.site):
+        argv += ["--ro-bind", seen[site], f"/opt/site{i}"]
+    argv += ["--proc", "/proc", "--dev", "/dev"]
+    if spec.single:
+        for place in ("/work", "/tmp", "/dev/shm"):
+            argv += ["--perms", "0777", "--size", str(spec.disk_mb << 20), "--tmpfs", place]
+        argv += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    else:
+        argv += ["--dir", "/work", "--dir", "/tmp", "--dir", "/box"]
+        argv += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    return argv
+
+
+def environment(spec: WorkerSpec, sites: Sequence[str]) -> list[str]:
+    """A clean environment; nothing of the supervisor's."""
+    values = {
+        "PATH": "/opt/python/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/work",
+        "USER": "sandbox",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",
+        "PYTHONPATH": ":".join(sites),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+    if spec.python.library_path:
+        values["LD_LIBRARY_PATH"] = f"/opt/python/{spec.python.library_path}"
+    argv = ["--clearenv"]
+    for name, value in values.items():
+        argv += ["--setenv", name, value]
+    return [*argv, "--chdir", "/"]
