@@ -199,7 +199,7 @@ class BoxSandbox:
         With `module`, the stubs can also be imported from a module of that name.
         """
         own = self._own(limits)
-        names = (as_bytes(code), pack_files(files), {}, list(stubs), module)
+        names: tuple[Any, ...] = (as_bytes(code), pack_files(files), {}, list(stubs), module)
         handlers = {name: at_home(handler) for name, handler in stubs.items()}
         return await self._portal.hop(self._judge(marshal.dumps(names, 2), handlers, own))
 
@@ -281,7 +281,7 @@ class BoxSandbox:
         self._portal.call(self._file("unpack", (), snapshot.data))
 
     async def _file(
-        self, operation: str, arguments: tuple[object, ...], data: bytes = b"", keep: int | None = None
+        self, operation: str, arguments: tuple[Any, ...], data: bytes = b"", keep: int | None = None
     ) -> bytes:
         room = (self.limits.disk_mb << 20) + (1 << 24) if keep is None else keep
         limits = Limits(

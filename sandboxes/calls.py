@@ -155,7 +155,8 @@ class Functions:
         started = time.monotonic()
         reading = asyncio.ensure_future(read_frame(self._job.channel.reader))
         try:
-            await asyncio.wait({reading, self._job.end}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            first: set[asyncio.Future[Any]] = {reading, self._job.end}
+            await asyncio.wait(first, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not reading.done() and self._job.end.done():
                 await asyncio.wait({reading}, timeout=0.2)  # what it said last may still be on the way
         finally:
@@ -233,10 +234,10 @@ def read_outcome(matches: bool, status: bytes, body: bytes, took: float) -> Outc
     if not matches:
         return Outcome(Status.MALFORMED, error="an answer to no question of ours", wall_s=took)
     try:
-        value = decode(body)
+        value: Any = decode(body)
         if status == wire.VALUE:
             return Outcome(Status.VALUE, value, wall_s=took)
-        kind, text = value  # type: ignore[misc]
+        kind, text = value
         if type(kind) is not str or type(text) is not str:
             raise NotPlain("an exception that is not described by text")
     except (NotPlain, TypeError, ValueError) as error:
@@ -284,7 +285,8 @@ async def _serve(job: Job, stubs: Mapping[str, Handler]) -> None:
     while True:
         try:
             nonce, _, body = await read_frame(job.channel.reader)
-            name, args, kwargs = decode(body)  # type: ignore[misc]
+            request: Any = decode(body)
+            name, args, kwargs = request
             handler = stubs[name]
         except (asyncio.IncompleteReadError, NotPlain, TypeError, ValueError, KeyError):
             return

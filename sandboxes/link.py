@@ -54,7 +54,7 @@ def parse_end(line: str) -> tuple[int, End]:
 class Output:
     """One stream of a job: keeps up to `cap` bytes and goes on counting."""
 
-    __slots__ = ("cap", "kept", "total", "ended")
+    __slots__ = ("cap", "ended", "kept", "total")
 
     def __init__(self, cap: int) -> None:
         self.cap = cap

@@ -175,22 +175,25 @@ class Pool:
             self._counts["waiting"] -= 1
         self._counts["running"] += 1
         try:
-            for last in (False, True):
-                link = await self._take(limits)
-                try:
-                    self._counts["runs"] += 1
-                    return await work(link)
-                except WorkerDied:
-                    if last or self._closed:
-                        raise
-                    self._counts["retried"] += 1
-                finally:
-                    link.close()
-            raise AssertionError("unreachable")
+            try:
+                return await self._once(limits, work)
+            except WorkerDied:
+                if self._closed:
+                    raise
+                self._counts["retried"] += 1
+                return await self._once(limits, work)
         finally:
             self._counts["running"] -= 1
             self._turns.release()
             self._refill()
+
+    async def _once(self, limits: Limits, work: Callable[[Link], Awaitable[T]]) -> T:
+        link = await self._take(limits)
+        try:
+            self._counts["runs"] += 1
+            return await work(link)
+        finally:
+            link.close()
 
     # --- boxes ----------------------------------------------------------------------------------------------
 
@@ -243,7 +246,9 @@ class Pool:
         self._lent.add(lent)
         return lent
 
-    async def functions(self, code: str, *, files: Files | None = None, limits: Limits | None = None) -> Functions:
+    async def functions(
+        self, code: str, *, files: Files | None = None, limits: Limits | None = None
+    ) -> Functions:
         """Load a program in a fresh box and keep it until the functions' `aclose`."""
         lent = await self.lend(limits=limits)
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import marshal
 import signal
 import struct
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .base import Limits, LimitsError, Reason, Result, SandboxClosed, SandboxError, Usage, WorkerDied
 from .link import GRACE_S, Job, Link, to_result
@@ -43,11 +44,8 @@ class BoxSession:
         payload = marshal.dumps((self.kind, {}), 2)
         job = self._job = link.start("repl", self.limits, payload, session=True)
         await self._send(job, "set +H; exec 2>&2" if self.kind == "bash" else "")
-        done, _ = await asyncio.wait(
-            {asyncio.ensure_future(self._status(job)), job.finished},
-            timeout=START_S,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        first: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._status(job)), job.finished}
+        done, _ = await asyncio.wait(first, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
         if job.end.done():
             to_result(job)  # raises what went wrong, if it says
             raise WorkerDied(f"A {self.kind} session ended before its first call.")
@@ -109,7 +107,8 @@ class BoxSession:
 
     async def _wait(self, answer: asyncio.Future[int | None], job: Job, seconds: float) -> int | None:
         """Wait for the answer or the interpreter's end; None when there is no answer."""
-        await asyncio.wait({answer, job.end}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        first: set[asyncio.Future[Any]] = {answer, job.end}
+        await asyncio.wait(first, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return answer.result() if answer.done() and answer.exception() is None else None
 
     async def _send(self, job: Job, text: str) -> None:
@@ -200,10 +199,8 @@ class BoxSession:
     async def _close(self) -> None:
         self.alive = False
         if self._job is not None and self._link is not None and self._link.alive:
-            try:
+            with contextlib.suppress(SandboxError):
                 await self._kill(self._link, self._job)
-            except SandboxError:
-                pass
 
     def lose(self) -> None:
         """The box is being closed: this session is over."""

@@ -12,7 +12,7 @@ import fcntl
 import marshal
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .base import Limits, SandboxError, SandboxUnavailable, WorkerDied
 from .link import Job, parse_end
@@ -38,7 +38,7 @@ def memory_file(data: bytes) -> int:
     return fd
 
 
-def send(sock: socket.socket, message: tuple[object, ...], fds: list[int]) -> None:
+def send(sock: socket.socket, message: tuple[Any, ...], fds: list[int]) -> None:
     """Send one message with descriptors."""
     sock.sendmsg([marshal.dumps(message, 2)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
 

@@ -8,12 +8,11 @@ is dead; only then is the end reported, so whoever reads the job's pipes always 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import time
 from collections.abc import Callable
-
-import resource
 
 from . import job as jobs
 from . import system

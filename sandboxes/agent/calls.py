@@ -14,6 +14,11 @@ import sys
 
 from . import job, values
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 VALUE, RAISED, NOT_PLAIN, MISSING = b"V", b"E", b"U", b"M"
 NONCE = 8
 MAX_TEXT = 2000
@@ -53,7 +58,7 @@ def failure(error: BaseException) -> bytes:
     return values.encode([type(error).__name__[:200], text])
 
 
-def start(data: bytes):  # type: ignore[no-untyped-def]
+def start(data: bytes) -> Callable[[int], None]:
     """Return the body of a candidate: run its code, then answer calls."""
     code, files, environ = marshal.loads(data)
     job.place(files)
@@ -65,7 +70,7 @@ def start(data: bytes):  # type: ignore[no-untyped-def]
         scope = _load(code, "__candidate__")
         if isinstance(scope, bytes):
             send(channel, bytes(NONCE), RAISED, scope)
-            job.leave(1)
+            return job.leave(1)
         send(channel, bytes(NONCE), VALUE, b"N")
         while True:
             nonce, request = receive(channel)
@@ -74,7 +79,7 @@ def start(data: bytes):  # type: ignore[no-untyped-def]
     return body
 
 
-def _load(code: bytes, name: str):  # type: ignore[no-untyped-def]
+def _load(code: bytes, name: str) -> dict[str, object] | bytes:
     """Execute a program as a module that is not `__main__`; its namespace, or its failure as bytes."""
     module = job.fresh_main(job.SCRIPT)
     module.__name__ = name
@@ -89,7 +94,8 @@ def _load(code: bytes, name: str):  # type: ignore[no-untyped-def]
 
 def _answer(scope: dict[str, object], request: bytes) -> tuple[bytes, bytes]:
     try:
-        name, args, kwargs = values.decode(request)  # type: ignore[misc]
+        request_: Any = values.decode(request)
+        name, args, kwargs = request_
         function = _find(scope, name)
     except (LookupError, AttributeError, TypeError) as error:
         return MISSING, failure(error)
@@ -103,12 +109,12 @@ def _answer(scope: dict[str, object], request: bytes) -> tuple[bytes, bytes]:
         return NOT_PLAIN, failure(error)
 
 
-def _find(scope: dict[str, object], name: str):  # type: ignore[no-untyped-def]
+def _find(scope: dict[str, object], name: str) -> Any:
     """Look a function up; of a class on the way ("Solution.twoSum") an instance is made."""
     first, *rest = name.split(".")
     if first not in scope:
         raise LookupError(f"the program defines no {first!r}")
-    found = scope[first]
+    found: Any = scope[first]
     for part in rest:
         if isinstance(found, type):
             found = found()
@@ -119,7 +125,7 @@ def _find(scope: dict[str, object], name: str):  # type: ignore[no-untyped-def]
 # --- the other side: a judge's program whose candidate is elsewhere --------------------------------------------------
 
 
-def start_judge(data: bytes):  # type: ignore[no-untyped-def]
+def start_judge(data: bytes) -> Callable[[int], None]:
     """Return the body of a judge: a program that finds stubs under the given names, and perhaps as a module."""
     code, files, environ, names, module_name = marshal.loads(data)
     job.place(files)
@@ -127,7 +133,7 @@ def start_judge(data: bytes):  # type: ignore[no-untyped-def]
     os.environ.update(environ)
 
     def body(channel: int) -> None:
-        stubs = {name: stub(channel, name) for name in names}
+        stubs: dict[str, object] = {name: stub(channel, name) for name in names}
         if module_name:
             module = type(sys)(module_name)
             module.__dict__.update(stubs)
@@ -137,7 +143,7 @@ def start_judge(data: bytes):  # type: ignore[no-untyped-def]
     return body
 
 
-def stub(channel: int, name: str):  # type: ignore[no-untyped-def]
+def stub(channel: int, name: str) -> Callable[..., object]:
     """Return a function whose calls are answered by the host."""
 
     def call(*args: object, **kwargs: object) -> object:
@@ -146,10 +152,11 @@ def stub(channel: int, name: str):  # type: ignore[no-untyped-def]
         answered, body = receive(channel)
         if answered != nonce:
             raise RuntimeError("an answer to another call")
-        status, value = body[:1], values.decode(body[1:])
+        status = body[:1]
+        value: Any = values.decode(body[1:])
         if status == VALUE:
             return value
-        kind, text = value  # type: ignore[misc]
+        kind, text = value
         known = getattr(builtins, kind, None)
         if isinstance(known, type) and issubclass(known, Exception):
             try:

@@ -10,21 +10,26 @@ import marshal
 import os
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 ROOT = "/work"
 OFFSET = len(ROOT) + 1
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - the name is the sentence
     """The operation is not possible; the text goes to the caller."""
 
 
-def start(data: bytes):  # type: ignore[no-untyped-def]
+def start(data: bytes) -> Callable[[int], None]:
     """Return the body of a file job. It writes its data to stdout and its refusal to stderr."""
     operation, *arguments = marshal.loads(data)
+    work = OPERATIONS[operation]
 
     def body(channel: int) -> None:
         try:
-            OPERATIONS[operation](*arguments)
+            work(*arguments)
             os._exit(0)
         except Refused as error:
             os.write(2, str(error).encode("utf-8", "replace"))
@@ -90,7 +95,7 @@ def write(path: str) -> None:
 
 def read_all(fd: int) -> bytes:
     """Read a descriptor to its end."""
-    chunks = []
+    chunks: list[bytes] = []
     while True:
         chunk = os.read(fd, 1 << 20)
         if not chunk:
@@ -123,7 +128,7 @@ def read(path: str, limit: int) -> None:
         write_all(chunk)
 
 
-def walk(path: str, limit: int):  # type: ignore[no-untyped-def]
+def walk(path: str, limit: int) -> Iterator[tuple[str, str, int, str]]:
     """Yield (relative path, kind, size, full path) of everything below a folder, sorted."""
     top = inside(path)
     if not os.path.isdir(top):
@@ -150,13 +155,26 @@ def listing(path: str, limit: int) -> None:
         write_all(f"{kind} {size} ".encode() + os.fsencode(name) + b"\0")
 
 
+def _open_any(full: str) -> int:
+    """Open a file of ours for reading, even one whose mode forbids it."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(full, flags)
+    except PermissionError:
+        mode = stat.S_IMODE(os.lstat(full).st_mode)
+        os.chmod(full, mode | 0o400)
+        fd = os.open(full, flags)
+        os.fchmod(fd, mode)
+        return fd
+
+
 def pack(limit: int, limit_bytes: int) -> None:
     """Write the working folder to standard output: one record an entry, then its data."""
     total = 0
-    for name, kind, size, full in walk(".", limit):
+    for name, kind, _, full in walk(".", limit):
         data = b""
         if kind == "file":
-            fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = _open_any(full)
             data = read_all(fd)
             os.close(fd)
         elif kind == "link":
@@ -165,7 +183,7 @@ def pack(limit: int, limit_bytes: int) -> None:
         if total > limit_bytes:
             raise Refused(f"the folder holds more than {limit_bytes:,} bytes")
         mode = stat.S_IMODE(os.lstat(full).st_mode)
-        write_all(marshal.dumps((os.fsencode(name), kind, mode, len(data)), 2).rjust(0))
+        write_all(marshal.dumps((os.fsencode(name), kind, mode, len(data)), 2))
         write_all(data)
     write_all(marshal.dumps(None, 2))
 
@@ -210,5 +228,11 @@ def remove(path: str) -> None:
     os.rmdir(path)
 
 
-OPERATIONS = {"read": read, "write": write, "list": listing, "pack": pack, "unpack": unpack}
+OPERATIONS: dict[str, Callable[..., None]] = {
+    "read": read,
+    "write": write,
+    "list": listing,
+    "pack": pack,
+    "unpack": unpack,
+}
 """What a file job can do."""

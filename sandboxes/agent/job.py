@@ -7,15 +7,18 @@ result. The pipe is closed before the program starts, so that a program can neve
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` would load enum
 import marshal
 import os
+import resource
 import sys
 import types
 
-import _signal
-import resource
-
 from . import system
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SETUP_FAILED = 125
 base_bytes = 0
@@ -24,7 +27,7 @@ WORK = "/work"
 SCRIPT = "/tmp/main.py"
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - the name is the sentence
     """The job cannot be started as asked; the text goes to the caller, after the word that says what it is about."""
 
 
@@ -99,7 +102,7 @@ def _read(fd: int) -> bytes:
 # --- what a job can be: each takes the payload and returns the function that runs the program ------------------
 
 
-def program(data: bytes):  # type: ignore[no-untyped-def]
+def program(data: bytes) -> Callable[[int], None]:
     """A Python program, run in this very process as `__main__`."""
     code, files, argv, environ = marshal.loads(data)
     place(files)
@@ -108,7 +111,7 @@ def program(data: bytes):  # type: ignore[no-untyped-def]
     return lambda channel: run_python(code, argv)
 
 
-def execute(data: bytes):  # type: ignore[no-untyped-def]
+def execute(data: bytes) -> Callable[[int], None]:
     """Any other program, by its argument list."""
     argv, files, environ, script = marshal.loads(data)
     place(files)
@@ -171,11 +174,11 @@ def default_signals() -> None:
 
 def fresh_streams() -> None:
     """Make new text streams on the job's own descriptors; the inherited ones are the server's."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = sys.__stderr__ = open(
-        2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1
-    )
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 def fresh_main(path: str) -> types.ModuleType:
@@ -251,25 +254,25 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-def _session(data: bytes):  # type: ignore[no-untyped-def]
+def _session(data: bytes) -> Callable[[int], None]:
     from . import repl
 
     return repl.start(data)
 
 
-def _calls(data: bytes):  # type: ignore[no-untyped-def]
+def _calls(data: bytes) -> Callable[[int], None]:
     from . import calls
 
     return calls.start(data)
 
 
-def _judge(data: bytes):  # type: ignore[no-untyped-def]
+def _judge(data: bytes) -> Callable[[int], None]:
     from . import calls
 
     return calls.start_judge(data)
 
 
-def _files(data: bytes):  # type: ignore[no-untyped-def]
+def _files(data: bytes) -> Callable[[int], None]:
     from . import files
 
     return files.start(data)

@@ -43,8 +43,8 @@ def gather(libc: ctypes.CDLL, stage: str, trees: list[list[str]]) -> None:
     )
     for source, name, fd in held:
         target = f"{stage}/{name}"
-        if os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112 - a script that must start fast; no pathlib
-            os.mkdir(target)  # noqa: PTH102
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            os.mkdir(target)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o755))
         bind = ctypes.c_ulong(MS_BIND)

@@ -7,20 +7,23 @@ word in any case, and the host reads it within bounds.
 
 from __future__ import annotations
 
+import _ast
 import marshal
 import os
 import struct
 import sys
 
-import _ast
-
 from . import job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ONLY_AST = 0x0400
 PROMPTLESS = {"PS1": "", "PS2": "", "PROMPT_COMMAND": "", "HISTFILE": "/dev/null", "TERM": "dumb"}
 
 
-def start(data: bytes):  # type: ignore[no-untyped-def]
+def start(data: bytes) -> Callable[[int], None]:
     """Return the body of a session: "python" or "bash"."""
     kind, environ = marshal.loads(data)
     os.environ.update(environ)

@@ -8,15 +8,14 @@ whose memory every later job inherits, holds no earlier job's code and no secret
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` would load enum
+import _socket
 import array
 import gc
 import marshal
 import os
-import sys
-
-import _signal
-import _socket
 import resource
+import sys
 
 from . import box, job, seccomp, system
 
@@ -68,7 +67,7 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
                     break
             except ChildProcessError:
                 break
-        kind, disk, inodes = marshal.loads(data)
+        _, disk, inodes = marshal.loads(data)
         try:
             pid = system.clone(NAMESPACES)
         except OSError as error:
@@ -130,7 +129,7 @@ def serve_box(sock: _socket.socket, program: bytes, base_pages: int) -> None:
                 os._exit(0)
             message = marshal.loads(data)
             if message[0] == "start":
-                inside.start(*message[1:], fds)
+                inside.start(message[1], message[2], message[3], message[4], fds)
             elif message[0] == "stop":
                 inside.stop(message[1], message[2])
             elif message[0] == "signal":

@@ -24,7 +24,7 @@ _COMPLEX = struct.Struct("<dd")
 _SIZED = {list: b"L", tuple: b"U", set: b"E", frozenset: b"Z"}
 
 
-class NotPlain(ValueError):
+class NotPlain(ValueError):  # noqa: N818 - the name is the sentence
     """The value is not plain data, or too large; the text says which."""
 
 
@@ -94,7 +94,7 @@ def plain(value: object) -> object:
         return value.tolist()
     for base in (bool, int, float, complex, str, bytes):
         if isinstance(value, base):
-            return base.__new__(base, _bare(base, value))
+            return _bare(base, value)
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     for container in (list, tuple, set, frozenset):
@@ -102,7 +102,7 @@ def plain(value: object) -> object:
             return container(container.__iter__(value))  # type: ignore[arg-type]
     if isinstance(value, dict):
         return dict(dict.items(value))
-    if kind.__module__ == "collections" and kind.__name__ == "deque" or kind is range:
+    if (kind.__module__ == "collections" and kind.__name__ == "deque") or kind is range:
         return list(value)  # type: ignore[call-overload]
     if kind.__name__ in ("dict_keys", "dict_values", "dict_items") and kind.__module__ == "builtins":
         return list(value)  # type: ignore[call-overload]
@@ -118,7 +118,7 @@ def _bare(base: type, value: object) -> object:
         return complex(value.real, value.imag)  # type: ignore[attr-defined]
     if base is str:
         return str.__str__(value)
-    return b"".join([value])  # type: ignore[list-item]
+    return bytes(memoryview(value))  # type: ignore[arg-type]
 
 
 class _Reader:
