@@ -182,8 +182,8 @@ class TaskSet:
     def __getitem__(self, index: int) -> Task:
         """Return the task of an index. Raises `IndexError` if there is none."""
         if index < 0 or (self.size is not None and index >= self.size):
-            last = "has no end" if self.size is None else f"are 0 to {self.size - 1}"
-            raise IndexError(f"there is no task {index} in {self.name}: the indices {last}")
+            bounds = "start at 0" if self.size is None else f"are 0 to {self.size - 1}"
+            raise IndexError(f"there is no task {index} in {self.name}: the indices {bounds}")
         return self._get(index)
 
     def __len__(self) -> int:
