@@ -84,6 +84,11 @@ class Pool:
         """What isolation the programs get."""
         return self._backend.capabilities
 
+    @property
+    def closed(self) -> bool:
+        """Whether the pool has been closed."""
+        return self._closed
+
     def stats(self) -> PoolStats:
         """Return the pool's numbers."""
         return PoolStats(spare=len(self._ready), lent=len(self._lent), **self._counts)
@@ -178,7 +183,7 @@ class Pool:
             try:
                 return await self._once(limits, work)
             except WorkerDied:
-                if self._closed:
+                if self.closed:
                     raise
                 self._counts["retried"] += 1
                 return await self._once(limits, work)
