@@ -15,7 +15,6 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import gymnasium
@@ -117,6 +116,8 @@ def _check_options(env_id: str, factory: Callable[..., TextEnv], options: dict[s
 
 
 def _find_plugins() -> None:
+    from importlib import metadata  # it loads the email package; most processes never get here
+
     for point in metadata.entry_points(group=GROUP):
         if point.name not in _known and point.name not in gymnasium.registry:
             register(point.name, point.value)

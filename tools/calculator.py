@@ -187,5 +187,5 @@ def _calculator(expression: str) -> str:
     return shown(evaluate(expression))
 
 
-calculator = Tool(_calculator, name="calculator")
+calculator = Tool(_calculator, name="calculator", lazy=True)
 """The calculator as a tool with one parameter, `expression`."""

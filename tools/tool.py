@@ -16,13 +16,14 @@ import re
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, overload
-
-import pydantic
+from typing import TYPE_CHECKING, Any, overload
 
 from ..sandboxes.base import SandboxError
 from .chat import ToolCall, ToolResult
 from .errors import InfrastructureError, ToolError, UserError, nearest
+
+if TYPE_CHECKING:
+    import pydantic
 
 Function = Callable[..., Any]
 
@@ -46,12 +47,12 @@ class Tool:
 
     A tool returns text; anything else it returns is written as JSON. It may be asynchronous. A plain
     function runs inline, on the event loop: right for microseconds of work. One that waits or computes for
-    longer declares `blocking=True` and runs in a thread of its own.
+    longer declares `blocking=True` and runs in a thread of its own. `lazy=True` builds the schema when it is first
+    asked for, and not at once: for tools that are made when a module is imported.
 
     Attributes:
         name: What the model calls it; letters, digits, `_` and `-`, at most 64.
         description: What the model is told about it.
-        parameters: JSON schema of the arguments, always an object without further properties.
         timeout_s: Seconds until the call is given up, None for no limit. An inline function cannot be
             interrupted, so it has none in effect; a blocking one is left behind in its thread.
         output_chars: Characters of output that the model sees; the middle of anything longer is cut out.
@@ -67,6 +68,7 @@ class Tool:
         timeout_s: float | None = 30.0,
         output_chars: int = 8_000,
         blocking: bool = False,
+        lazy: bool = False,
     ) -> None:
         self.name = function.__name__ if name is None else name
         if not _NAME.fullmatch(self.name):
@@ -78,7 +80,7 @@ class Tool:
             raise UserError(f"tool {self.name!r}: timeout_s must be positive or None, got {timeout_s!r}")
         if output_chars < 100:
             raise UserError(f"tool {self.name!r}: output_chars must be at least 100, got {output_chars!r}")
-        summary, described = _read_docstring(inspect.getdoc(function) or "")
+        summary, self._described = _read_docstring(inspect.getdoc(function) or "")
         self.description = (summary if description is None else description).strip()
         if not self.description:
             raise UserError(
@@ -91,8 +93,8 @@ class Tool:
         if self.is_async and blocking:
             raise UserError(f"tool {self.name!r} is asynchronous: leave blocking=True out")
         self.inline = not self.is_async and not blocking
-        self._arguments = _arguments_model(self.name, function, described)
-        self.parameters = _schema(self.name, self._arguments)
+        if not lazy:
+            _ = self.parameters  # whatever is wrong with the hints is said here
 
     @classmethod
     def from_function(cls, function: Function, **options: Any) -> Tool:
@@ -102,6 +104,15 @@ class Tool:
         `**kwargs`, and a missing description.
         """
         return cls(function, **options)
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, Any]:
+        """JSON schema of the arguments: always an object without further properties."""
+        return _schema(self.name, self._arguments)
+
+    @functools.cached_property
+    def _arguments(self) -> type[pydantic.BaseModel]:
+        return _arguments_model(self.name, self.function, self._described)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -151,9 +162,11 @@ class Tool:
         return self._result(call, value)
 
     def _check(self, call: ToolCall) -> tuple[dict[str, Any], ToolResult | None]:
+        from pydantic import ValidationError  # comes with the first tool, not with the package
+
         try:
             checked = self._arguments.model_validate(call.arguments)
-        except pydantic.ValidationError as error:
+        except ValidationError as error:
             text = f"Error: {self._explain(error)}"
             return {}, ToolResult(call.id, self.name, self._cut(text), "arguments")
         return dict(checked), None
@@ -251,6 +264,8 @@ def unknown_tool(call: ToolCall, tools: Mapping[str, Tool]) -> ToolResult:
 
 
 def _arguments_model(name: str, function: Function, described: Mapping[str, str]) -> type[pydantic.BaseModel]:
+    import pydantic
+
     try:
         hints = inspect.get_annotations(function, eval_str=True)
     except Exception as error:

@@ -6,7 +6,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quintain.tools import ToolCall, calculate, calculator
@@ -80,6 +80,7 @@ expressions = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(expressions)
 def test_it_agrees_with_python(expression):
     try:
@@ -92,6 +93,7 @@ def test_it_agrees_with_python(expression):
         assert evaluate(expression) == expected
 
 
+@settings(deadline=None)
 @given(st.text("0123456789+-*/%(). eE", max_size=60) | st.text(max_size=20))
 def test_any_text_gives_a_text_at_once(expression):
     begin = time.process_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quintain.tools import Hermes, ToolCall
@@ -30,6 +30,7 @@ calls = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(plain, st.none() | plain, calls)
 def test_what_is_rendered_is_read_back(content, reasoning, written):
     asked = [ToolCall(f"call_{i}", name, arguments) for i, (name, arguments) in enumerate(written)]
@@ -47,6 +48,7 @@ pieces = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(pieces | st.text(max_size=5), max_size=30).map("".join))
 def test_no_text_makes_it_raise(text):
     reply = hermes.parse(text)

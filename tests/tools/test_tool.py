@@ -116,6 +116,12 @@ def test_a_function_that_cannot_be_a_tool_says_what_to_write(function, said):
         Tool(function)
 
 
+def test_a_lazy_tool_says_it_when_the_schema_is_asked_for():
+    lazy = Tool(unhinted, lazy=True)
+    with pytest.raises(UserError, match="the parameter 'x' has no type hint"):
+        _ = lazy.parameters
+
+
 def test_two_tools_of_one_name_are_refused():
     with pytest.raises(UserError, match="two tools are named 'search'"):
         as_tools([search, search])
