@@ -48,7 +48,7 @@ def build(model: type[Model], table: Mapping[str, Any], overrides: Sequence[str]
     merged = _copied(table)
     overridden = set()
     for place, text in split_overrides(overrides):
-        _put(merged, place, _value(text, _annotation(model, place)))
+        _put(merged, place, parse_value(text, _annotation(model, place)))
         overridden.add(place)
     try:
         return model.model_validate(merged)
@@ -103,7 +103,11 @@ def _put(table: dict[str, Any], place: Place, value: Any) -> None:
     table[last] = value
 
 
-def _value(text: str, annotation: Any) -> Any:
+def parse_value(text: str, annotation: Any = None) -> Any:
+    """Read a value of the command line: a TOML literal, else the text as it stands.
+
+    Where `annotation` allows None, `none` is None; where it wants text, `2024` is text.
+    """
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

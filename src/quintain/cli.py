@@ -1,0 +1,299 @@
+"""The command `quintain`: what it understands, and how it ends when something is wrong.
+
+Every command imports what it needs when it runs, so that `quintain --help` is quick. Mistakes of the person
+end in one message and exit code 2; a traceback means a mistake of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .rl.config import Config
+
+USAGE = 2
+"""The exit code for what the person can put right."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
+app = typer.Typer(
+    name="quintain",
+    help="Teach language models to solve tasks whose answers can be verified.",
+    epilog="First run:  quintain train examples/calculator_agent.toml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command(
+    epilog="Any value of the config can be set as an option with dots: --rl.lr 1e-5, --env.kwargs.split test, "
+    "--rl.stop_at none. `quintain options` lists them all."
+)
+def train(
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Argument(help="The TOML file that describes the run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random in the run follows from it.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="What samples the rollouts: transformers or vllm.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="The folder of this run; by default a new one in `run.dir`. Never overwritten."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and stop.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder where it stopped.")
+    ] = None,
+) -> None:
+    """Train a model on an environment, as a config file says.
+
+    Writes a run folder with the config, metrics, trajectories, checkpoints and `report.html`. Ctrl-C leaves a
+    usable run; --resume continues it.
+    """
+    from rich.console import Console
+
+    from .rl.config import load_config
+    from .run_folder import make_run_dir, resumed_config
+    from .tools.errors import UserError
+
+    overrides = list(ctx.obj or ())
+    if seed is not None:
+        overrides.append(f"--seed={seed}")
+    if engine is not None:
+        overrides.append(f"--engine.kind={engine}")
+    if config is None and resume is None:
+        raise UserError("which run? name a config file: quintain train CONFIG.toml, or --resume RUN")
+    if resume is not None and run_dir is not None:
+        raise UserError(f"--resume {resume} continues in that folder: leave --run-dir {run_dir} out")
+
+    given = load_config(config, overrides) if config is not None else None
+    chosen = resumed_config(resume, given, overrides) if resume is not None else given
+    assert chosen is not None  # one of the two was given
+    if chosen.sft is None and chosen.rl is None:
+        raise UserError(f"{config or resume}: nothing to train: add a section [sft], [rl] or both")
+    _check_env(chosen)
+    if dry_run:
+        print(chosen.to_toml(), end="")
+        return
+    _check_libraries(chosen)
+    folder = resume if resume is not None else make_run_dir(chosen, run_dir)
+    _run(chosen, folder, Console(), resume=resume is not None)
+
+
+def _check_env(config: Config) -> None:
+    """Refuse an environment that is not there, and name the nearest."""
+    from .envs.registry import list_envs
+    from .tools.errors import UserError, nearest
+
+    known = list_envs()
+    if config.env.id not in known:
+        raise UserError(f"env.id: there is no environment {config.env.id!r}; {nearest(config.env.id, known)}")
+
+
+def _check_libraries(config: Config) -> None:
+    """Refuse to begin where a library that the run needs is missing."""
+    from .tools.errors import UserError
+
+    needs = {"torch": "train", "transformers": "train", "trl": "train"}
+    if config.engine.kind == "vllm":
+        needs["vllm"] = "vllm"
+    for module, extra in needs.items():
+        if importlib.util.find_spec(module) is None:
+            raise UserError(f'{module} is not installed: pip install "quintain[{extra}]"')
+
+
+def _run(config: Config, folder: Path, console: Console, *, resume: bool) -> None:
+    from .display import Display, print_summary
+    from .rl.train import train as train_run
+    from .run_folder import discard_unused, records_of
+
+    _hush_libraries()
+    title = f"{config.name} · {config.env.id} · seed {config.seed} · {folder}"
+    try:
+        with Display(title, console) as display:
+            train_run(config, folder, display, resume=resume)
+    except KeyboardInterrupt:
+        _write_report(folder)
+        print(f"\nstopped; resume with: quintain train --resume {folder}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except BaseException:
+        if not resume:
+            discard_unused(folder)
+        raise
+    _write_report(folder)
+    print_summary(console, folder, records_of(folder))
+
+
+def _hush_libraries() -> None:
+    """Keep the progress bars and notices of libraries out of our display."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch)\b")
+
+
+def _write_report(folder: Path) -> None:
+    from .report import write_report
+
+    try:
+        write_report(folder)
+    except OSError as error:
+        print(f"the report could not be written: {error}", file=sys.stderr)
+
+
+@app.command("options")
+def list_options() -> None:
+    """List every value of the config, with its default and what it means."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from .rl.config import Config
+    from .rl.config_file import leaves
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("option", "default", "meaning"):
+        table.add_column(title, no_wrap=title != "meaning")
+    for place, section in leaves(Config):
+        field = section.model_fields[place[-1]]
+        default = "" if field.is_required() else field.get_default(call_default_factory=True)
+        shown = "none" if default is None else str(default).lower() if isinstance(default, bool) else default
+        table.add_row(Text(f"--{'.'.join(place)}", "bold"), Text(str(shown)), Text(field.description or ""))
+    Console().print(table)
+
+
+@app.command(epilog="Example:  quintain play quintain/Calculator-v0 --seed 3 split=test")
+def play(
+    env_id: Annotated[str, typer.Argument(help="The environment; `quintain envs` lists them.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the environment.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Which episode; a new one each time by default.")] = None,
+) -> None:
+    """Be the policy yourself: play an episode in the terminal."""
+    from .play import play as play_episode
+    from .rl.config_file import parse_value
+    from .tools.errors import UserError
+
+    kwargs = {}
+    for option in options or ():
+        key, equals, text = option.partition("=")
+        if not equals or not key:
+            raise UserError(f"expected an option of the environment such as split=test, got {option!r}")
+        kwargs[key] = parse_value(text)
+    play_episode(env_id, kwargs, seed)
+
+
+@app.command("envs")
+def list_environments() -> None:
+    """List the environments that can be trained on and played."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from .envs.registry import list_envs, load
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for env_id in list_envs():
+        first = (load(env_id).__doc__ or "").strip().partition("\n")[0]
+        table.add_row(Text(env_id, "bold"), Text(first))
+    Console().print(table)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+) -> None:
+    """Build `report.html` again from what a run has written so far."""
+    from .report import write_report
+
+    print(write_report(run))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"quintain {__version__}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; never raises for a mistake of the person."""
+    try:
+        rest, overrides = take_overrides(list(sys.argv[1:] if arguments is None else arguments))
+        app(args=rest, prog_name="quintain", obj=overrides)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        message = _told(error)
+        if message is None or os.environ.get("QUINTAIN_TRACEBACK"):
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return USAGE
+    return 0
+
+
+def take_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate `--dotted.options value` of `train` (and `--name`, `--threads`, `--sft`, `--rl`) from the rest."""
+    if not arguments or arguments[0] != "train":
+        return list(arguments), []
+    rest: list[str] = []
+    overrides: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--") or not ("." in name or name in ("--name", "--threads", "--sft", "--rl")):
+            rest.append(word)
+            continue
+        overrides.append(word)
+        if not equals and waiting:
+            overrides.append(waiting.pop(0))
+    return rest, overrides
+
+
+def _stops() -> tuple[type[Exception], ...]:
+    """Return the errors by which a run says that it must not go on; none where no run was begun."""
+    trainer, learner = (sys.modules.get(f"{__package__}.rl.{name}") for name in ("train", "learner"))
+    found = (getattr(trainer, "UngradedError", None), getattr(learner, "NonFiniteError", None))
+    return tuple(kind for kind in found if kind is not None)
+
+
+def _told(error: Exception) -> str | None:
+    """Return the one message for what the person can put right; None for a mistake of ours."""
+    from .tools.errors import UserError
+
+    if isinstance(error, UserError) or type(error) in _stops():
+        return str(error)
+    if not isinstance(error, OSError):
+        return None
+    place = f": {error.filename}" if error.filename else ""
+    known = {
+        errno.ENOSPC: f"the disk is full{place}; free some space, then continue with --resume",
+        errno.EDQUOT: f"the disk quota is used up{place}; free some space, then continue with --resume",
+        errno.EROFS: f"the file system is read-only{place}; choose another folder with --run.dir",
+        errno.EACCES: f"not allowed{place}; check the permissions",
+        errno.ENOENT: f"there is no such file or folder{place}",
+        errno.ENOTDIR: f"not a folder{place}",
+        errno.EISDIR: f"a folder, not a file{place}",
+    }
+    return known.get(error.errno or 0)
