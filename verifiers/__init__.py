@@ -1,6 +1,7 @@
 """What a piece of work is worth."""
 
 from .base import Episode, FunctionVerifier, Score, Status, Task, Verifier, verifier
+from .math import MathAnswer
 from .mix import FirstGraded, Gate, Minimum, WeightedSum
 from .numbers import FinalNumber
 
@@ -17,4 +18,5 @@ __all__ = [
     "Minimum",
     "WeightedSum",
     "FinalNumber",
+    "MathAnswer",
 ]

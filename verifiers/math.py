@@ -108,7 +108,9 @@ class MathAnswer(Verifier):
     def score(self, episode: Episode) -> Score:
         """Judge the reply; the reason begins with the status of the verdict."""
         verdict = self.judge(episode.reply, gold_of(episode.task))
-        return Score(float(verdict.right), reason=f"{verdict.status} ({verdict.extraction.how}): {verdict.why}")
+        return Score(
+            float(verdict.right), reason=f"{verdict.status} ({verdict.extraction.how}): {verdict.why}"
+        )
 
     def judge(self, reply: str, gold: Gold) -> MathVerdict:
         """Judge a reply against a gold answer that `read_gold` has read."""
@@ -213,8 +215,12 @@ def match(gold: Gold, answer: str, rules: Rules, decide: Decider | None = None) 
     return _worded(verdict, show(gold.readings[0]), show(given[0]))
 
 
-_label = re.compile(r"^\s*(?:\\text\w*\s*\{[^{}]*?(?:\b(?:is|are|equals)\b|[:=])\s*\}|[A-Za-z ]{2,40}(?:\bis\b|\bare\b|:))\s*")
-_NEGATIVE = re.compile(r"\b(?:not|no|never|less|more|greater|fewer|least|most|under|over|between|either|neither|except)\b|n't")
+_label = re.compile(
+    r"^\s*(?:\\text\w*\s*\{[^{}]*?(?:\b(?:is|are|equals)\b|[:=])\s*\}|[A-Za-z ]{2,40}(?:\bis\b|\bare\b|:))\s*"
+)
+_NEGATIVE = re.compile(
+    r"\b(?:not|no|never|less|more|greater|fewer|least|most|under|over|between|either|neither|except)\b|n't"
+)
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s*m\.?)?", re.IGNORECASE)
 
 
@@ -247,7 +253,9 @@ def _choice(answer: str) -> str | None:
     text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|bf|rm)\w*", " ", tidy(answer))
     text = re.sub(r"[{}$*~]|\\[ ,;:!]|\\q?quad", " ", text).strip(" .")
     text = re.sub(r"^(?:option|choice|answer)\s*:?\s*", "", text, flags=re.IGNORECASE)
-    if alone := re.fullmatch(r"\(?\s*([A-J])\s*\)?[.:]?", text) or re.fullmatch(r"\(\s*([a-j])\s*\)|([a-j])\)", text):
+    if alone := re.fullmatch(r"\(?\s*([A-J])\s*\)?[.:]?", text) or re.fullmatch(
+        r"\(\s*([a-j])\s*\)|([a-j])\)", text
+    ):
         return (alone[1] or alone[2]).upper()
     labelled = re.match(r"(?:\(([A-J])\)|([A-J])[).:])\s*\S", text)
     if labelled and not re.search(r"\([A-J]\)|\b[A-J][).:]|\bor\b|\band\b", text[labelled.end() - 1 :]):
@@ -263,7 +271,9 @@ def _time(words: str) -> tuple[str, str, str, str] | None:
 
 
 def _squashed(text: str) -> str:
-    return re.sub(r"\s+", "", tidy(text)) if len(text) < 10_000 else text
+    if len(text) > 10_000:
+        return text
+    return re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])|(?<=[A-Za-z])\s+(?=\d)", "", tidy(text))
 
 
 def _cased(text: str) -> str:

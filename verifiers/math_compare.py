@@ -26,7 +26,7 @@ from .math_nodes import (
     walk,
     works,
 )
-from .math_sets import FLIPPED, INEQUALITIES, Region, region, same_regions
+from .math_sets import FLIPPED, INEQUALITIES, region, same_regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ def settled(node: Node) -> Node:
     if len(parts) > 1:
         return _values(tuple(parts), ",")
     if isinstance(node, Group):
+        if node.left == "{|" and isinstance(node.items[0], Relation) and (named := assignment(node.items[0])):
+            return settled(Group("{", "}", (named[1],)))
         items: list[Node] = []
         for item in node.items:
             both = _expanded(item)
@@ -120,9 +122,16 @@ def assignment(relation: Relation, *, broad: bool = False) -> tuple[Node, Node] 
         return None
     first, last = relation.sides[0], relation.sides[-1]
     for name, value in ((first, last), (last, first)):
-        if _is_name(name, broad) and not _is_name(value, False) and not (symbols(name) & symbols(value)):
+        if _is_name(name, broad) and not _is_name(value, False) and not _occurs(name, value):
             return name, value
     return None
+
+
+def _occurs(name: Node, value: Node) -> bool:
+    """Whether what a relation names stands in its value too: then it is an equation, not an assignment."""
+    if isinstance(name, Call) and name.name.startswith("apply:"):
+        return any(isinstance(n, Call) and n.name == name.name for n in walk(value))
+    return bool(symbols(name) & symbols(value))
 
 
 def _is_name(node: Node, broad: bool) -> bool:
@@ -238,7 +247,9 @@ class _Comparison:
 
     def _as_regions(self, gold: Node, answer: Node) -> Verdict | None:
         inequality = any(
-            isinstance(n, Relation) and (set(n.ops) & (INEQUALITIES | {"in"})) for s in (gold, answer) for n in walk(s)
+            isinstance(n, Relation) and (set(n.ops) & (INEQUALITIES | {"in"}))
+            for s in (gold, answer)
+            for n in walk(s)
         )
         if not inequality:
             return None
@@ -257,9 +268,13 @@ class _Comparison:
         flips = op == FLIPPED.get(other) and op != other
         if op != other and not flips:
             return Verdict(False, f"{op} against {other}")
-        if op in {"in", "notin", "to", "implies"} or any(isinstance(s, Group | Text) for s in gold.sides + answer.sides):
+        if op in {"in", "notin", "to", "implies"} or any(
+            isinstance(s, Group | Text) for s in gold.sides + answer.sides
+        ):
             pairs = zip(gold.sides, answer.sides, strict=True)
-            return next((v for v in (self.run(settled(a), settled(b)) for a, b in pairs) if not v.equal), EQUAL)
+            return next(
+                (v for v in (self.run(settled(a), settled(b)) for a, b in pairs) if not v.equal), EQUAL
+            )
         one = Call("add", (gold.sides[0], Call("neg", (gold.sides[1],))))
         two = Call("add", (answer.sides[0], Call("neg", (answer.sides[1],))))
         if _proportional(one, two, sign=0 if op in {"=", "!=", "equiv"} else -1 if flips else 1):
@@ -312,6 +327,8 @@ class _Comparison:
         if isinstance(gold, Several) and isinstance(answer, Several):
             return self._named_lists(gold, answer)
         if isinstance(gold, Several):
+            if isinstance(answer, Group) and answer.left == "(" and _named(gold.items) is not None:
+                return self._ordered(_bare(gold.items), answer.items)
             if isinstance(answer, Group) and answer.left == "{":
                 return self._unordered(gold.items, answer.items)
             if isinstance(answer, Group) and len(answer.items) != 2:
@@ -322,7 +339,7 @@ class _Comparison:
         assert isinstance(answer, Several)
         if isinstance(gold, Group) and gold.left == "{":
             return self._unordered(gold.items, _bare(answer.items))
-        if isinstance(gold, Group) and answer.joined == ",":
+        if isinstance(gold, Group) and answer.joined != "or":
             return self._ordered(gold.items, _bare(answer.items))
         return DIFFERENT
 
@@ -330,7 +347,9 @@ class _Comparison:
         wanted, given = _named(gold.items), _named(answer.items)
         if wanted is not None and given is not None and set(wanted) == set(given):
             pairs = ((wanted[name], given[name]) for name in wanted)
-            return next((v for v in (self.run(settled(a), settled(b)) for a, b in pairs) if not v.equal), EQUAL)
+            return next(
+                (v for v in (self.run(settled(a), settled(b)) for a, b in pairs) if not v.equal), EQUAL
+            )
         if any(n == Sym("dots") for item in gold.items for n in walk(item)):
             return self._ordered(gold.items, answer.items)
         if wanted is not None and given is None:
@@ -396,7 +415,9 @@ class _Comparison:
         if isinstance(gold, Matrix) and isinstance(answer, Matrix):
             if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
                 return Verdict(False, "matrices of different shape")
-            pairs = [(a, b) for r, s in zip(gold.rows, answer.rows, strict=True) for a, b in zip(r, s, strict=True)]
+            pairs = [
+                (a, b) for r, s in zip(gold.rows, answer.rows, strict=True) for a, b in zip(r, s, strict=True)
+            ]
             return self._ordered([a for a, _ in pairs], [b for _, b in pairs])
         if isinstance(gold, Group) and isinstance(answer, Group):
             if len(gold.items) == 2 and (gold.left, gold.right) != (answer.left, answer.right):
@@ -428,7 +449,12 @@ class _Comparison:
     # --- expressions with units
 
     def _quantities(self, gold: Node, answer: Node) -> Verdict:
-        if isinstance(gold, Call) and gold.name == "ratio" and isinstance(answer, Call) and answer.name == "ratio":
+        if (
+            isinstance(gold, Call)
+            and gold.name == "ratio"
+            and isinstance(answer, Call)
+            and answer.name == "ratio"
+        ):
             return self._ratios(gold, answer)
         answer = _harmonised(gold, answer)
         gold = _harmonised(answer, gold)
@@ -442,7 +468,9 @@ class _Comparison:
             return EQUAL
         if self.rules.percent_as_number and not symbols(gold) and not symbols(answer):
             hundred = Num(Fraction(100))
-            if self._same(Call("mul", (value, hundred)), given) or self._same(Call("div", (value, hundred)), given):
+            if self._same(Call("mul", (value, hundred)), given) or self._same(
+                Call("div", (value, hundred)), given
+            ):
                 return EQUAL
         return DIFFERENT
 
@@ -519,18 +547,28 @@ def _without_units(node: Node, sign: int, units: Counter[str]) -> Node:
         case Call(name="pow", args=(Sym(name=name), Num(value=power))) if name.startswith("unit:"):
             units[name[5:]] += sign * int(power)
             return Num(Fraction(1))
-        case Call(name="pow", args=(Call(name="mul", args=args) as inner, Num(value=power))) if _all_units(args):
+        case Call(name="pow", args=(Call(name="mul", args=args) as inner, Num(value=power))) if _all_units(
+            args
+        ):
             _without_units(inner, sign * int(power), units)
             return Num(Fraction(1))
         case Call(name="mul", args=args):
-            kept = [part for part in (_without_units(arg, sign, units) for arg in args) if part != Num(Fraction(1))]
+            kept = [
+                part
+                for part in (_without_units(arg, sign, units) for arg in args)
+                if part != Num(Fraction(1))
+            ]
             return Num(Fraction(1)) if not kept else kept[0] if len(kept) == 1 else Call("mul", tuple(kept))
         case Call(name="div", args=(top, bottom)):
             above, below = _without_units(top, sign, units), _without_units(bottom, -sign, units)
             return above if below == Num(Fraction(1)) else Call("div", (above, below))
         case Call(name="neg", args=(inner,)):
             stripped = _without_units(inner, sign, units)
-            return Num(-stripped.value, stripped.digits) if isinstance(stripped, Num) else Call("neg", (stripped,))
+            return (
+                Num(-stripped.value, stripped.digits)
+                if isinstance(stripped, Num)
+                else Call("neg", (stripped,))
+            )
         case _:
             return node
 
@@ -538,7 +576,12 @@ def _without_units(node: Node, sign: int, units: Counter[str]) -> Node:
 def _all_units(args: tuple[Node, ...]) -> bool:
     return all(
         (isinstance(a, Sym) and a.name.startswith("unit:"))
-        or (isinstance(a, Call) and a.name == "pow" and isinstance(a.args[0], Sym) and a.args[0].name.startswith("unit:"))
+        or (
+            isinstance(a, Call)
+            and a.name == "pow"
+            and isinstance(a.args[0], Sym)
+            and a.args[0].name.startswith("unit:")
+        )
         for a in args
     )
 
@@ -567,7 +610,9 @@ def _same_units(one: dict[str, int], other: dict[str, int]) -> bool:
     if {*one, *other} <= {"deg", "degC", "degF"} and ("deg" in one or "deg" in other):
         return True
     words = [
-        set(next(iter(unit)).split()[1:]) if len(unit) == 1 and next(iter(unit)).startswith("words ") else None
+        set(next(iter(unit)).split()[1:])
+        if len(unit) == 1 and next(iter(unit)).startswith("words ")
+        else None
         for unit in (one, other)
     ]
     return words[0] is not None and words[1] is not None and (words[0] <= words[1] or words[1] <= words[0])
@@ -606,7 +651,10 @@ def _proportional(one: Node, other: Node, *, sign: int) -> bool:
                 quotient = above / below
                 if quotient * sign < 0:
                     return False
-                if ratio is not None and abs(quotient - mp.mpf(str(ratio))) > abs(quotient) * mp.mpf(10) ** -30:
+                if (
+                    ratio is not None
+                    and abs(quotient - mp.mpf(str(ratio))) > abs(quotient) * mp.mpf(10) ** -30
+                ):
                     return False
                 ratio = mp.nstr(quotient, 45)
         except (Undefined, TooLarge, NoNumber):

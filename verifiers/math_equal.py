@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from .math_evaluate import Inexact, NoNumber, NotRational, Point, TooLarge, Undefined, context, exact, sample_point
+from .math_evaluate import (
+    PRIMES,
+    Inexact,
+    NoNumber,
+    NotRational,
+    Point,
+    TooLarge,
+    Undefined,
+    context,
+    exact,
+    residue,
+    sample_point,
+)
 from .math_nodes import Call, Const, Node, Num, symbols, walk, works
 
 Decider = Callable[[Node, Node], bool | None]
@@ -80,14 +92,13 @@ def same_numbers(gold: Num, answer: Num, rules: Rules) -> bool:
 
 
 def _same_decimals(one: Num, other: Num, digits: int) -> bool:
-    assert one.digits is not None and other.digits is not None
-    if one.digits > other.digits:
-        one, other = other, one
-    if one.digits < digits:
+    short, long = sorted((one, other), key=lambda number: number.digits or 0)
+    kept, available = short.digits or 0, long.digits or 0
+    if kept < digits:
         return False
-    if one.digits >= 14 and _relative(one.value, other.value) < Fraction(1, 10**12):
+    if kept >= 14 and _relative(one.value, other.value) < Fraction(1, 10**12):
         return True
-    return one.digits < (other.digits or 0) and rounded(other.value, one.digits) == rounded(one.value, one.digits)
+    return kept < available and rounded(long.value, kept) == short.value
 
 
 def _stands_for(decimal: Num, value: Fraction, digits: int) -> bool:
@@ -100,7 +111,9 @@ def _stands_for(decimal: Num, value: Fraction, digits: int) -> bool:
 
 
 def _agrees(decimal: Fraction, value: Fraction, digits: int) -> bool:
-    return rounded(decimal, digits) == rounded(value, digits) or truncated(decimal, digits) == truncated(value, digits)
+    return rounded(decimal, digits) == rounded(value, digits) or truncated(decimal, digits) == truncated(
+        value, digits
+    )
 
 
 def _relative(one: Fraction, other: Fraction) -> Fraction:
@@ -205,6 +218,10 @@ def _same_everywhere(gold: Node, answer: Node, decide: Decider | None) -> bool:
         if agreed >= (2 if names else 1):
             return True
     if too_large:
+        if not names:
+            residues = [(residue(gold, prime), residue(answer, prime)) for prime in PRIMES]
+            if all(one is not None and other is not None for one, other in residues):
+                return all(one == other for one, other in residues)
         raise TooLargeToCompare("too large to compare")
     return bool(decide(gold, answer)) if decide is not None else False
 

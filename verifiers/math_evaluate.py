@@ -204,6 +204,44 @@ def _not_rational(args: list[Fraction]) -> Fraction:
     raise NotRational
 
 
+PRIMES = (2_305_843_009_213_693_951, 4_611_686_018_427_387_847)
+"""Two primes near 2^61 and 2^62: numbers too large to write are compared by their residues."""
+
+
+def residue(node: Node, prime: int) -> int | None:
+    """Return an arithmetic constant modulo a prime, or None for anything but sums, products and whole powers."""
+    match node:
+        case Num(value=value):
+            if value.denominator % prime == 0:
+                return None
+            return value.numerator * pow(value.denominator, -1, prime) % prime
+        case Call(name="add" | "mul" | "neg" | "div" as name, args=args):
+            parts = [residue(arg, prime) for arg in args]
+            known = [part for part in parts if part is not None]
+            if len(known) != len(parts):
+                return None
+            match name:
+                case "add":
+                    return sum(known) % prime
+                case "mul":
+                    return math.prod(known) % prime
+                case "neg":
+                    return -known[0] % prime
+                case _:
+                    return known[0] * pow(known[1], -1, prime) % prime if known[1] else None
+        case Call(name="pow", args=(base, exponent)):
+            below = residue(base, prime)
+            try:
+                power = exact(exponent, {})
+            except (NotRational, Undefined, TooLarge, NoNumber):
+                return None
+            if below is None or power.denominator != 1 or (power < 0 and not below):
+                return None
+            return pow(below, power.numerator, prime)
+        case _:
+            return None
+
+
 # --- at 50 digits
 
 _local = threading.local()
@@ -394,7 +432,7 @@ def sample(name: str, index: int) -> Fraction:
     if index >= 5:
         return Fraction(digest % 11 + 2)
     value = Fraction(digest % 2_011 + 211, 701 + digest % 13)
-    return -value if index >= 3 and digest >> 40 & 1 or index == 3 else value
+    return -value if (index >= 3 and digest >> 40 & 1) or index == 3 else value
 
 
 def sample_point(names: frozenset[str], index: int) -> dict[str, Fraction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .final_answer import Box, after_hashes, answer_tag, boxes, without_thinking
+from .final_answer import Box, after_hashes, answer_tag, boxes, without_thinking, word_set
 from .math_units import known_unit
 
 MAX_SCAN = 200_000
@@ -41,10 +41,10 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*|__([^_\n]+)__|\\textbf\{([^{}]+)\}")
-_PROSE = frozenset(
-    "the is of it we so thus then that this are to be because which answer hence therefore here has have can get "
-    "with for from by our you your i'm let since where when there they was were will would should does not what "
-    "gives give equals value number only but if final total first compute try about as on its".split()
+_PROSE = word_set(
+    "the is of it we so thus then that this are to be because which answer hence therefore here has have can "
+    "get with for from by our you your i'm let since where when there they was were will would should does "
+    "not what gives give equals value number only but if final total first compute try about as on its"
 )
 _NUMBER = re.compile(
     r"(?<![\w\\.^])[-−+]?(?:[$€£¥]|\\\$)?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?"
@@ -126,11 +126,9 @@ def _sentence(line: str) -> str:
 
 
 def is_prose(text: str) -> bool:
-    """Return whether a text reads as a sentence: two of its words, outside commands, are everyday ones."""
+    """Return whether a text reads as a sentence: one of its words, outside commands, is an everyday one."""
     bare = re.sub(r"\\text[a-z]*\s*\{[^{}]*\}|\\[A-Za-z]+|\$[^$]*\$", " ", text[:2000])
-    return len(re.findall(r"[A-Za-z']+", bare)) > 1 and any(
-        word.lower() in _PROSE for word in re.findall(r"[A-Za-z']{2,}", bare)
-    )
+    return any(word.lower() in _PROSE for word in re.findall(r"[A-Za-z']{2,}", bare))
 
 
 def _has_words(text: str) -> bool:

@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
+from .final_answer import word_set
 from .math_nodes import Unreadable
 from .math_units import SINGLE, known_unit
 
@@ -32,17 +33,17 @@ class Token:
     """Whether a `num` was written with an exponent (`1.5e3`)."""
 
 
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma "
-    "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar "
-    "Re Im aleph".split()
+GREEK = word_set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho "
+    "sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega "
+    "ell hbar Re Im aleph"
 )
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "arcsinh arccosh arctanh arsinh arcosh artanh ln log lg exp sgn sign erf".split()
+FUNCTIONS = word_set(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth "
+    "sech csch arcsinh arccosh arctanh arsinh arcosh artanh ln log lg exp sgn sign erf"
 )
-WORKS = frozenset(
-    "int iint iiint oint sum prod lim limsup liminf det gcd lcm max min sup inf integral integrate".split()
+WORKS = word_set(
+    "int iint iiint oint sum prod lim limsup liminf det gcd lcm max min sup inf integral integrate"
 )
 _SAME_FUNCTION = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "arsinh": "arcsinh",
                   "arcosh": "arccosh", "artanh": "arctanh"}  # fmt: skip
@@ -61,18 +62,22 @@ _OPS = {
 }  # fmt: skip
 _SIMPLE = {"<=": "<=", ">=": ">=", "!=": "!=", "==": "=", "**": "^", "=<": "<=", "=>": "implies", "->": "to",
            "...": "dots", "<>": "!="}  # fmt: skip
-_TEXTS = frozenset(
-    "text textbf textit textrm textsf texttt textnormal textup mathrm mbox hbox operatorname rm mathsf".split()
+_TEXTS = word_set(
+    "text textbf textit textrm textsf texttt textnormal textup mathrm mbox hbox operatorname rm mathsf"
 )
-_STYLES = frozenset("mathbf mathit boldsymbol mathcal mathfrak bm mathnormal boxed fbox emph underline ensuremath".split())
-_SKIP = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits nolimits "
-    "hline tfrac hspace hfill nonumber notag centering large Large bf it cal middle mathop mathrel mathbin protect "
-    "phantom scriptstyle dfrac@ relax null strut".split()
+_STYLES = word_set(
+    "mathbf mathit boldsymbol mathcal mathfrak bm mathnormal boxed fbox emph underline ensuremath"
+)
+_SKIP = word_set(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits "
+    "nolimits hline tfrac hspace hfill nonumber notag centering large Large bf it cal middle mathop mathrel "
+    "mathbin protect phantom scriptstyle dfrac@ relax null strut"
 ) - {"tfrac", "dfrac@"}
 _SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 
-_SPACE = re.compile(r"(?:[\s~\u00a0\u2000-\u200a\u202f\u3000]|\\[,;:>! ]|\\\n|\\qquad|\\quad|\\thinspace|\\enspace)+")
+_SPACE = re.compile(
+    r"(?:[\s~\u00a0\u2000-\u200a\u202f\u3000]|\\[,;:>! ]|\\\n|\\qquad|\\quad|\\thinspace|\\enspace)+"
+)
 _PLAIN = r"\d+(?:\.\d+)?|\.\d+"
 _GROUPED = re.compile(
     r"\d{1,3}(?P<sep>\{,\}|,\\!\s?|\\,|\\ |[ ~\u00a0\u2009\u202f']|\{\\,\}|\\;|\\:|\{,\\!\}|,)\d{3}"
@@ -84,9 +89,9 @@ _SEPARATORS = re.compile(r"\{,\}|,\\!\s?|\\[,; :]|[ ~\u00a0\u2009\u202f']|\{\\,\
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _VOWEL = re.compile(r"[aeiou]")
-_SHORT_WORDS = frozenset(
-    "no yes odd one two six ten red all none not both only even true false blue zero four five nine noon sun mon "
-    "tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec tie win the for any can".split()
+_SHORT_WORDS = word_set(
+    "no yes odd one two six ten red all none not both only even true false blue zero four five nine noon sun "
+    "mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec tie win the for any can"
 )
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -119,7 +124,9 @@ _SPELLED = {
     "€": "\\text{euro}", "£": "\\text{gbp}", "¥": "\\text{yen}", "¢": "\\text{cent}", "₹": "\\text{rupee}",
     "₂": "_{2}", "″": "''", "℃": "^\\circ C", "℉": "^\\circ F", "Ω": "\\Omega ",
 }  # fmt: skip
-_IGNORED = frozenset("\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2061\u2062\u2063\u2064\u00ad")
+_IGNORED = frozenset(
+    "\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2061\u2062\u2063\u2064\u00ad"
+)
 
 
 def _fold_unicode(text: str) -> str:
@@ -230,7 +237,7 @@ class _Lexer:
             self._add("op", character, 1)
         elif character in "+-*/^_{}|,;:!%=<>'&":
             self._add("op", character, 1)
-        elif character in "?.\"`":
+        elif character in '?."`':
             self.position += 1
         elif character.isalpha():
             end = position
@@ -337,7 +344,9 @@ class _Lexer:
             self._add("name", name, length)
         elif name in {"dollar"}:
             self._add("text", "dollar", length)
-        elif name.startswith(("leq", "geq", "cdot", "times", "pi")) and len(name) > 2:  # \leq5 is \leq 5; \cdotx too
+        elif (
+            name.startswith(("leq", "geq", "cdot", "times", "pi")) and len(name) > 2
+        ):  # \leq5 is \leq 5; \cdotx too
             for known in ("leq", "geq", "cdot", "times", "pi"):
                 if name.startswith(known):
                     self._add("name" if known == "pi" else "op", _OPS.get(known, known), len(known) + 1)
@@ -381,6 +390,9 @@ class _Lexer:
         lower = stripped.lower().strip(",. ")
         if lower in {"or", "and"}:
             self.found.append(Token("op", lower, True))
+        elif self.found and (joined := re.match(r"(or|and)\b,?\s*(.+)", stripped, re.IGNORECASE)):
+            self.found.append(Token("op", joined[1].lower(), True))
+            self.found.append(Token("text", joined[2], True))
         elif stripped in FUNCTIONS or stripped in WORKS:
             kind = "func" if stripped in FUNCTIONS else "cmd"
             self.found.append(Token(kind, _SAME_FUNCTION.get(stripped, stripped), self.spaced))
@@ -388,7 +400,9 @@ class _Lexer:
             inner = _Lexer(content, self.thousands, self.level + 1)
             inner.depth = self.depth
             self.found.extend(inner.run())
-        elif len(stripped) == 1 and (name in {"mathrm", "rm", "operatorname", "mathsf"} and stripped in "eidxyz"):
+        elif len(stripped) == 1 and (
+            name in {"mathrm", "rm", "operatorname", "mathsf"} and stripped in "eidxyz"
+        ):
             self.found.append(Token("name", stripped, self.spaced))
         else:
             self.found.append(Token("text", stripped, self.spaced))
@@ -430,11 +444,11 @@ class _Lexer:
         if known_unit(word):
             return True
         last = self.found[-1]
-        if word in SINGLE and (last.kind == "num" and self.spaced or last.kind == "text"):
+        if word in SINGLE and ((last.kind == "num" and self.spaced) or last.kind == "text"):
             return re.compile(r"\s*(?:$|[\^/.,;)\\²³])").match(self.text, end) is not None
-        return (last.text == "/" and len(self.found) > 1 and self.found[-2].kind == "text" and word in SINGLE) or (
-            last.text == "deg" and word in {"C", "F"}
-        )
+        return (
+            last.text == "/" and len(self.found) > 1 and self.found[-2].kind == "text" and word in SINGLE
+        ) or (last.text == "deg" and word in {"C", "F"})
 
 
 _BY_LENGTH = sorted(FUNCTIONS - {"lg", "sgn", "sign", "erf"}, key=len, reverse=True)

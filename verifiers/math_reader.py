@@ -39,8 +39,12 @@ _RELATIONS = frozenset({"=", "!=", "<", ">", "<=", ">=", "in", "notin", "approx"
 _CLOSERS = frozenset({")", "]", "}", "set}", ")>", ")floor", ")ceil", "|", "&", "\\\\"})
 _CONSTANTS = {"pi": "pi", "infty": "inf", "e": "e", "i": "i", "emptyset": "empty", "varnothing": "empty"}
 _NAMED_SETS = frozenset({"reals", "integers", "naturals", "rationals", "complexes"})
-_APPLIED = frozenset({"f", "g", "h", "F", "G", "H", "P", "phi", "varphi", "Phi", "psi", "Gamma", "zeta", "sigma"})
-_ACCENTS = frozenset({"overline", "bar", "vec", "hat", "tilde", "overrightarrow", "widehat", "angle", "triangle"})
+_APPLIED = frozenset(
+    {"f", "g", "h", "F", "G", "H", "P", "phi", "varphi", "Phi", "psi", "Gamma", "zeta", "sigma"}
+)
+_ACCENTS = frozenset(
+    {"overline", "bar", "vec", "hat", "tilde", "overrightarrow", "widehat", "angle", "triangle"}
+)
 ZERO = Num(Fraction(0))
 
 
@@ -81,7 +85,9 @@ _WRAPPING = re.compile(
 def _prose(node: Node) -> bool:
     """Whether words stand inside what would be a product: then the whole is a sentence, not an expression."""
     for part in walk(node):
-        if isinstance(part, Call) and any(isinstance(a, Sym) and a.name.startswith("text:") for a in part.args):
+        if isinstance(part, Call) and any(
+            isinstance(a, Sym) and a.name.startswith("text:") for a in part.args
+        ):
             return True
     return False
 
@@ -142,16 +148,22 @@ class _Parser:
         items: list[Node] = []
         joined = ","
         while True:
-            while self.accept(",", ";", "\\\\", "!", "&") or (self.peek() in {"and", "or"} and "ends" not in stop):
+            while self.accept(",", ";", "\\\\", "!", "&") or (
+                self.peek() in {"and", "or"} and "ends" not in stop
+            ):
                 if self.peek() in {"and", "or"}:
                     joined = self.peek() or joined
                     self.at += 1
-            if self.at >= len(self.tokens) or self.peek() in stop or self.peek() in _CLOSERS - {"|", "&", "\\\\"}:
+            if (
+                self.at >= len(self.tokens)
+                or self.peek() in stop
+                or self.peek() in _CLOSERS - {"|", "&", "\\\\"}
+            ):
                 break
             items.append(self.item())
             if self.at >= len(self.tokens) or self.peek() in stop:
                 break
-            if not (self.peek() in {",", ";", "and", "or", "\\\\", "&"}):
+            if self.peek() not in {",", ";", "and", "or", "\\\\", "&"}:
                 break
         self.depth -= 1
         return items, joined
@@ -167,7 +179,11 @@ class _Parser:
         while (op := self.peek()) in _RELATIONS:
             assert op is not None
             self.at += 1
-            if self.token() is not None and self.tokens[self.at].kind == "cmd" and self.tokens[self.at].text == "not":
+            if (
+                self.token() is not None
+                and self.tokens[self.at].kind == "cmd"
+                and self.tokens[self.at].text == "not"
+            ):
                 raise Unreadable("a negated relation cannot be read here")
             ops.append(op)
             sides.append(self.ratio())
@@ -258,12 +274,13 @@ class _Parser:
         before = self.tokens[self.at - 1]
         whole = before.kind == "num" and before.value is not None and before.value.denominator == 1
         if whole and before.digits is None and token.kind == "cmd" and token.text == "frac":
-            fraction = self.factor()
+            fraction = self.atom()
             if _proper(fraction) and isinstance(left, Num):
-                return Num(left.value + _quotient(fraction))
+                sign = -1 if left.value < 0 else 1
+                return self.followed(Num(left.value + sign * _quotient(fraction)))
             if _proper(fraction) and isinstance(left, Call) and left.name == "mul":
                 raise Unreadable("a mixed number inside a product")
-            return _times(left, fraction)
+            return _times(left, self.followed(fraction))
         if token.kind == "num":
             following = self.tokens[self.at + 1 : self.at + 3]
             if (
@@ -277,7 +294,8 @@ class _Parser:
                 and token.value < following[1].value
             ):
                 self.at += 3
-                return Num(left.value + token.value / following[1].value)
+                sign = -1 if left.value < 0 else 1
+                return self.followed(Num(left.value + sign * token.value / following[1].value))
             if before.kind == "num":
                 raise Unreadable(f"two numbers side by side: {before.text} {token.text}")
         if token.kind == "text":
@@ -314,7 +332,11 @@ class _Parser:
                 power = int(exponent.value) if isinstance(exponent, Num) and abs(exponent.value) < 100 else 1
                 factors.extend(_unit_factors(" ".join(words), power))
                 words = []
-            elif self.peek() == "/" and self.at + 1 < len(self.tokens) and self.tokens[self.at + 1].kind == "text":
+            elif (
+                self.peek() == "/"
+                and self.at + 1 < len(self.tokens)
+                and self.tokens[self.at + 1].kind == "text"
+            ):
                 words.append("/")
                 self.at += 1
         factors.extend(_unit_factors(" ".join(words), 1))
@@ -336,7 +358,12 @@ class _Parser:
 
     def power(self) -> Node:
         self.enter()
-        node = self.atom()
+        node = self.followed(self.atom())
+        self.depth -= 1
+        return node
+
+    def followed(self, node: Node) -> Node:
+        """Read what follows a value: powers, degrees, factorials, percent signs, primes, indices."""
         while True:
             if self.accept("^"):
                 if self.peek() == "deg" or (self.peek() == "{" and self.peek(1) == "deg"):
@@ -362,7 +389,7 @@ class _Parser:
                     node = Call("pow", (node, self.exponent()))
             elif self.accept("deg"):
                 node = self._degrees(node)
-            elif self.peek() == "!" and not self._ends_sentence():
+            elif self.peek() == "!":
                 self.at += 1
                 double = self.accept("!")
                 node = Call("factorial2" if double else "factorial", (node,))
@@ -375,11 +402,7 @@ class _Parser:
                 node = self._subscript(node)
             else:
                 break
-        self.depth -= 1
         return node
-
-    def _ends_sentence(self) -> bool:
-        return False
 
     def _degrees(self, node: Node) -> Node:
         token = self.token()
@@ -476,7 +499,14 @@ class _Parser:
 
     def _words(self, token: Token) -> Node:
         lower = token.text.lower().strip(". ")
-        if lower in {"no solution", "no solutions", "no real solution", "no real solutions", "empty set", "none"}:
+        if lower in {
+            "no solution",
+            "no solutions",
+            "no real solution",
+            "no real solutions",
+            "empty set",
+            "none",
+        }:
             return Const("empty") if lower != "none" else Sym("text:none")
         if lower in {"all real numbers", "all reals", "real numbers", "all real", "reals"}:
             return Const("reals")
@@ -489,7 +519,13 @@ class _Parser:
     def _scientific(self, number: Num) -> Node:
         """Fold `1.5 x 10^3` into one number that keeps its digits."""
         ten = self.tokens[self.at : self.at + 3]
-        if len(ten) < 3 or ten[0].text != "*" or ten[1].kind != "num" or ten[1].text != "10" or ten[2].text != "^":
+        if (
+            len(ten) < 3
+            or ten[0].text != "*"
+            or ten[1].kind != "num"
+            or ten[1].text != "10"
+            or ten[2].text != "^"
+        ):
             return number
         start = self.at
         self.at += 3
@@ -580,7 +616,11 @@ class _Parser:
                 if token.kind == "num" and self.tokens[self.at - 1].kind == "num":
                     raise Unreadable("two numbers side by side")
                 node = _times(node, self.power())
-            elif token.text == "/" and self.at + 1 < len(self.tokens) and self.tokens[self.at + 1].kind == "num":
+            elif (
+                token.text == "/"
+                and self.at + 1 < len(self.tokens)
+                and self.tokens[self.at + 1].kind == "num"
+            ):
                 if isinstance(node, Const) or (isinstance(node, Call) and _has_pi(node)):  # sin pi/6
                     self.at += 1
                     node = _over(node, self.power())
@@ -620,7 +660,7 @@ class _Parser:
             return Work("derivative", (bottom, self.power()))
         if _is_differential(top) and _is_differential(bottom):
             return Sym(f"derivative {_letters(top)}/{_letters(bottom)}")
-        return _over(top, bottom)
+        return _over(_words_as_units(top), _words_as_units(bottom))
 
     def _pair(self) -> tuple[Node, Node]:
         if self.accept("("):
@@ -787,8 +827,10 @@ class _Parser:
             self.expect("set}")
             if len(items) == 1 and isinstance(items[0], Relation):
                 conditions = [items[0], *conditions]
-            node: Node = conditions[0] if len(conditions) == 1 else Several(
-                tuple(conditions), "or" if joined == "or" else "and"
+            node: Node = (
+                conditions[0]
+                if len(conditions) == 1
+                else Several(tuple(conditions), "or" if joined == "or" else "and")
             )
             return Group("{|", "}", (node,))
         self.expect("set}")
@@ -814,6 +856,8 @@ def _signed(op: str, node: Node) -> Node:
     if op == "+":
         return node
     if op == "-":
+        if isinstance(node, Matrix) and node.kind == "matrix":
+            return Matrix(tuple(tuple(_signed("-", cell) for cell in row) for row in node.rows))
         if isinstance(node, Num):
             return Num(-node.value, node.digits, node.scientific)
         if isinstance(node, Call) and node.name in {"mul", "div"} and isinstance(node.args[0], Num):
@@ -855,6 +899,20 @@ def _unit_factors(words: str, power: int) -> list[Node]:
         unit = Sym(f"unit:{name}")
         factors.append(unit if exponent == 1 else Call("pow", (unit, Num(Fraction(exponent)))))
     return factors
+
+
+def _words_as_units(node: Node) -> Node:
+    """Read the words of a fraction such as `\\frac{\\text{m}}{\\text{s}^2}` as units where they are known ones."""
+    match node:
+        case Sym(name=name) if name.startswith("text:"):
+            powers = unit_powers(name[5:])
+            if powers and not any(unit.startswith("words ") for unit in powers):
+                return _product(_unit_factors(name[5:], 1))
+            return node
+        case Call(name="pow" | "mul" as name, args=args):
+            return Call(name, tuple(_words_as_units(arg) for arg in args))
+        case _:
+            return node
 
 
 def _percent(node: Node) -> Node:

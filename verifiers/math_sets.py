@@ -10,7 +10,16 @@ from .math_equal import STRICT, Rules, constant, same
 from .math_evaluate import NoNumber, NotRational, TooLarge, Undefined, exact
 from .math_nodes import Call, Const, Group, Node, Num, Relation, SetOp, Several, Sym, symbols, walk
 
-FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "approx": "approx", "equiv": "equiv"}
+FLIPPED = {
+    "<": ">",
+    ">": "<",
+    "<=": ">=",
+    ">=": "<=",
+    "=": "=",
+    "!=": "!=",
+    "approx": "approx",
+    "equiv": "equiv",
+}
 """Each relation read from right to left."""
 INEQUALITIES = frozenset({"<", ">", "<=", ">=", "!="})
 _INF = math.inf
@@ -245,7 +254,12 @@ def _solve_one(left: Node, op: str, right: Node) -> Region | None:
         name = _name(one)
         if name is not None and not _contains(other, one):
             return Region(_half(relation, other), name)
-        if isinstance(one, Call) and one.name == "abs" and (name := _name(one.args[0])) and not symbols(other):
+        if (
+            isinstance(one, Call)
+            and one.name == "abs"
+            and (name := _name(one.args[0]))
+            and not symbols(other)
+        ):
             return _absolute(relation, other, name)
     names = symbols(left) | symbols(right)
     if len(names) != 1:

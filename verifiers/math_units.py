@@ -70,9 +70,20 @@ _SPELLINGS = {
     "INR": "rupee rupees inr rs",
 }
 _UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_CASED = {"K": "K", "C": "degC", "F": "degF", "A": "A", "M": "M", "Mg": "Mg"}  # one letter in another case is another
+_CASED = {
+    "K": "K",
+    "C": "degC",
+    "F": "degF",
+    "A": "A",
+    "M": "M",
+    "Mg": "Mg",
+}  # one letter in another case is another
 
-COMPOUND = {"mph": (("mi", 1), ("h", -1)), "kph": (("km", 1), ("h", -1)), "kmh": (("km", 1), ("h", -1))}
+COMPOUND: dict[str, tuple[tuple[str, int], ...]] = {
+    "mph": (("mi", 1), ("h", -1)),
+    "kph": (("km", 1), ("h", -1)),
+    "kmh": (("km", 1), ("h", -1)),
+}
 """Units written as one word that are made of others."""
 COMPOUND["cc"] = (("cm", 3),)
 COMPOUND["sqft"] = (("ft", 2),)
@@ -87,14 +98,20 @@ PERCENT = frozenset({"percent", "pct", "percentage", "per cent"})
 SINGLE = frozenset("mshgLlNJWV")
 """Letters that are units after a number and a space; elsewhere they are variables."""
 
-_NO_UNIT = frozenset({"unit", "units", "square units", "sq units", "cubic units", "square unit", "cubic unit"})
+_NO_UNIT = frozenset(
+    {"unit", "units", "square units", "sq units", "cubic units", "square unit", "cubic unit"}
+)
 
 
 def known_unit(word: str) -> bool:
     """Return whether a word of two letters or more is a unit, a multiple or a percent word."""
     lower = word.lower()
     return len(word) > 1 and (
-        lower in _UNITS or lower in COMPOUND or lower in MULTIPLES or lower in PERCENT or lower in {"units", "unit"}
+        lower in _UNITS
+        or lower in COMPOUND
+        or lower in MULTIPLES
+        or lower in PERCENT
+        or lower in {"units", "unit"}
     )
 
 
@@ -130,11 +147,11 @@ def unit_powers(words: str) -> dict[str, int]:
             for name, own in COMPOUND[lower]:
                 powers[name] = powers.get(name, 0) + own * sign
         else:
-            name = _CASED.get(word) or _UNITS.get(lower)
-            if name is None:
+            known = _CASED.get(word) or _UNITS.get(lower)
+            if known is None:
                 unknown.append(lower)
                 continue
-            powers[name] = powers.get(name, 0) + sign * power
+            powers[known] = powers.get(known, 0) + sign * power
             power = 1
     if unknown and not powers:
         return {"words " + " ".join(_singular(word) for word in unknown): 1}
