@@ -42,6 +42,7 @@ T = TypeVar("T")
 __all__ = [
     "open_sandbox",
     "open_pool",
+    "BoxSandbox",
     "Pool",
     "PoolStats",
     "Call",

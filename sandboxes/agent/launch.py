@@ -60,7 +60,7 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if plan["uid"] is not None:
         gather(libc, plan["stage"], plan["trees"])
-        with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
+        with open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")  # by root, so that nothing inside can lower it again
         os.setgroups([])
         os.setresgid(plan["uid"], plan["uid"], plan["uid"])
