@@ -17,14 +17,16 @@ from typing import Any, Protocol, Self
 import gymnasium
 import numpy as np
 
-from ..tools.chat import Message, Reply, ToolCall, user
+from ..tools.chat import Message, Reply, ToolCall
 from ..tools.chat import system as system_message
 from ..tools.errors import InfrastructureError, UserError
 from ..tools.formats import Hermes, ToolFormat
-from ..tools.tool import Function, Tool, as_tools
+from ..tools.schema import Function
+from ..tools.tool import Tool, as_tools
 from ..verifiers.base import Episode, Score, Task, Verifier
 from .spaces import TextSpace
 from .tasks import TaskSet
+from .transcript import as_messages, text_of, transcribed
 
 Answer = tuple[str, float, bool, bool, dict[str, Any]]
 """What `step` returns: observation, reward, terminated, truncated, info."""
@@ -194,17 +196,17 @@ class TextEnv(gymnasium.Env[str, str]):
         super().reset(seed=seed)
         self._episodes = 1 if seed is not None else self._episodes + 1
         task = self._choose(options or {})
-        opening = _as_messages(self.begin(task), self, "begin")
+        opening = as_messages(self.begin(task), f"{type(self).__name__}.begin")
         if not opening:
             raise UserError(
                 f"{type(self).__name__}.begin must return what the model is asked, got an empty text"
             )
         if not task.prompt and self.tasks is None:
-            task = Task(task.id, _text(opening), task.answer, task.info)
+            task = Task(task.id, text_of(opening), task.answer, task.info)
         if self.system_prompt is not None:
             opening.insert(0, system_message(self.system_prompt))
         self._books = _Books(task, list(opening))
-        return _text(opening), {"task_id": task.id, "messages": opening}
+        return text_of(opening), {"task_id": task.id, "messages": opening}
 
     def step(self, action: str) -> Answer:
         """Give the environment a reply; see `gymnasium.Env.step`. Any text is answered, none raises.
@@ -272,7 +274,7 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return the conversation so far as text if `render_mode` is "ansi", else None."""
         if self.render_mode is None or self._books is None:
             return None
-        return "\n\n".join(_transcribed(message) for message in self._books.messages)
+        return "\n\n".join(transcribed(message) for message in self._books.messages)
 
     def close(self) -> None:
         """Free what this environment opened itself. Closing twice is fine."""
@@ -324,7 +326,7 @@ class TextEnv(gymnasium.Env[str, str]):
         return Episode(books.task, self.judged(reply), tuple(books.messages))
 
     def _answer(self, books: _Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:
-        new = _as_messages(turn.text, self, "respond")
+        new = as_messages(turn.text, f"{type(self).__name__}.respond")
         books.messages.extend(new)
         info: dict[str, Any] = {"task_id": books.task.id, "messages": new, "reply": reply, **turn.info}
         reward = float(turn.reward)
@@ -340,7 +342,7 @@ class TextEnv(gymnasium.Env[str, str]):
         books.reward += reward
         if books.over:
             info["score"] = _of_rewards(books.reward) if score is None else score
-        return _text(new), reward, turn.done, books.over and not turn.done, info
+        return text_of(new), reward, turn.done, books.over and not turn.done, info
 
     def _broken(self, books: _Books, reply: Reply, failure: InfrastructureError) -> Answer:
         books.over = True
@@ -378,43 +380,3 @@ class TextEnv(gymnasium.Env[str, str]):
 def _of_rewards(total: float) -> Score:
     """Return the score of an episode without verifier: the sum of its rewards, within [0, 1]."""
     return Score(min(max(total, 0.0), 1.0), parts={"return": total}, reason="the sum of the rewards")
-
-
-def _as_messages(said: Any, env: TextEnv, method: str) -> list[Message]:
-    if isinstance(said, str):
-        return [user(said)] if said else []
-    name = type(env).__name__
-    if not isinstance(said, Sequence):
-        raise UserError(
-            f"{name}.{method} must return a text or a list of messages, got {type(said).__name__}; "
-            'write, for example, `return "Guess a number."`'
-        )
-    for message in said:
-        if (
-            not isinstance(message, dict)
-            or not isinstance(message.get("content"), str)
-            or "role" not in message
-        ):
-            raise UserError(
-                f"{name}.{method}: a message needs a role and a text as content, got {message!r:.120}"
-            )
-    return list(said)
-
-
-def _text(messages: Sequence[Message]) -> str:
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join([message["content"] for message in messages])
-
-
-def _transcribed(message: Message) -> str:
-    lines = [f"[{message['role']}]"]
-    if "reasoning_content" in message:
-        lines.append(f"(thinks) {message['reasoning_content']}")
-    if message["content"]:
-        lines.append(message["content"])
-    lines += [
-        f"(calls {part['function']['name']}) {part['function']['arguments']}"
-        for part in message.get("tool_calls", [])
-    ]
-    return "\n".join(lines)

@@ -10,7 +10,8 @@ from typing import Any
 from ..tools.chat import Reply, ToolCall, ToolResult
 from ..tools.errors import UserError
 from ..tools.formats import ToolFormat
-from ..tools.tool import Function, Tool, unknown_tool
+from ..tools.schema import Function
+from ..tools.tool import Tool, unknown_tool
 from ..verifiers.base import Task, Verifier
 from .base import TextEnv, Turn
 from .tasks import TaskSet

@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any, overload
 from ..sandboxes.base import SandboxError
 from .chat import ToolCall, ToolResult
 from .errors import InfrastructureError, ToolError, UserError, nearest
+from .schema import Function, arguments_model, read_docstring, schema_of
 
 if TYPE_CHECKING:
     import pydantic
 
-Function = Callable[..., Any]
-
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_SECTION = re.compile(r"(Args|Arguments|Parameters|Returns|Return|Raises|Yields|Examples?|Notes?):\s*")
 _DETAIL_CHARS = 8_000  # of a traceback kept for a person: the frames near the error are at its end
 
 
@@ -80,7 +78,7 @@ class Tool:
             raise UserError(f"tool {self.name!r}: timeout_s must be positive or None, got {timeout_s!r}")
         if output_chars < 100:
             raise UserError(f"tool {self.name!r}: output_chars must be at least 100, got {output_chars!r}")
-        summary, self._described = _read_docstring(inspect.getdoc(function) or "")
+        summary, self._described = read_docstring(inspect.getdoc(function) or "")
         self.description = (summary if description is None else description).strip()
         if not self.description:
             raise UserError(
@@ -108,11 +106,11 @@ class Tool:
     @functools.cached_property
     def parameters(self) -> dict[str, Any]:
         """JSON schema of the arguments: always an object without further properties."""
-        return _schema(self.name, self._arguments)
+        return schema_of(self.name, self._arguments)
 
     @functools.cached_property
     def _arguments(self) -> type[pydantic.BaseModel]:
-        return _arguments_model(self.name, self.function, self._described)
+        return arguments_model(self.name, self.function, self._described)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -258,107 +256,6 @@ def unknown_tool(call: ToolCall, tools: Mapping[str, Tool]) -> ToolResult:
     name = call.name[:64]
     text = f"Error: there is no tool {_short(name)}; {nearest(name, tools)}"
     return ToolResult(call.id, name, text.encode("utf-8", "replace").decode(), "unknown_tool")
-
-
-# --- the schema -------------------------------------------------------------------------------------------
-
-
-def _arguments_model(name: str, function: Function, described: Mapping[str, str]) -> type[pydantic.BaseModel]:
-    import pydantic
-
-    try:
-        hints = inspect.get_annotations(function, eval_str=True)
-    except Exception as error:
-        raise UserError(f"tool {name!r}: its type hints cannot be evaluated: {error}") from error
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            shown = str(parameter).partition(":")[0]
-            raise UserError(
-                f"tool {name!r}: the parameter {shown!r} cannot be passed by name; "
-                "write named parameters with type hints"
-            )
-        if parameter.name not in hints:
-            raise UserError(
-                f"tool {name!r}: the parameter {parameter.name!r} has no type hint; "
-                f"write, for example, `{parameter.name}: str`"
-            )
-        default = ... if parameter.default is parameter.empty else parameter.default
-        about = described.get(parameter.name)
-        fields[parameter.name] = (hints[parameter.name], pydantic.Field(default, description=about))
-    unknown = sorted(set(described) - set(fields))
-    if unknown:
-        raise UserError(
-            f"tool {name!r}: the docstring describes {unknown[0]!r}, which is no parameter; "
-            f"{nearest(unknown[0], fields)}"
-        )
-    config = pydantic.ConfigDict(extra="forbid", protected_namespaces=())
-    try:
-        return pydantic.create_model(name, __config__=config, **fields)
-    except Exception as error:  # pydantic has several error classes for types it does not know
-        raise UserError(_inexpressible(name, error)) from error
-
-
-def _schema(name: str, model: type[pydantic.BaseModel]) -> dict[str, Any]:
-    try:
-        schema = model.model_json_schema()
-        json.dumps(schema, allow_nan=False)
-    except Exception as error:
-        raise UserError(_inexpressible(name, error)) from error
-    schema.pop("description", None)
-    return {"type": "object", "properties": {}, "required": []} | _without_titles(schema)
-
-
-def _inexpressible(name: str, error: Exception) -> str:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return (
-        f"tool {name!r}: a parameter has no JSON schema ({first}); "
-        "use str, int, float, bool, list, dict, Literal, an Enum, or a pydantic model"
-    )
-
-
-def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    # pydantic gives every schema a title made of its name: tokens that tell the model nothing.
-    cleaned: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in ("properties", "$defs"):
-            cleaned[key] = {name: _without_titles(part) for name, part in value.items()}
-        elif key == "title" and isinstance(value, str):
-            continue
-        elif key in ("default", "const", "enum", "examples"):
-            cleaned[key] = value
-        elif isinstance(value, dict):
-            cleaned[key] = _without_titles(value)
-        elif isinstance(value, list):
-            cleaned[key] = [_without_titles(item) if isinstance(item, dict) else item for item in value]
-        else:
-            cleaned[key] = value
-    return cleaned
-
-
-def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Return the text before the first section, and what `Args:` says of each parameter."""
-    summary: list[str] = []
-    described: dict[str, str] = {}
-    section = ""
-    indent = 0
-    parameter = ""
-    for line in text.splitlines():
-        heading = _SECTION.fullmatch(line)
-        if heading:
-            section, indent = heading.group(1), 0
-        elif not section:
-            summary.append(line)
-        elif section in ("Args", "Arguments", "Parameters") and line.strip():
-            depth = len(line) - len(line.lstrip())
-            indent = indent or depth
-            entry = re.match(r"\s*\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)", line)
-            if depth == indent and entry:
-                parameter = entry.group(1)
-                described[parameter] = entry.group(2).strip()
-            elif parameter:
-                described[parameter] = f"{described[parameter]} {line.strip()}".strip()
-    return " ".join(" ".join(summary).split()), described
 
 
 # --- running ----------------------------------------------------------------------------------------------
