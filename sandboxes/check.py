@@ -95,15 +95,15 @@ class Ground:
         """Return the suite's limits with changes."""
         return LIMITS.but(**changes)
 
-    async def refused(self, work: Awaitable[object], *kinds: type[Exception]) -> None:
+    async def refused(self, work: Awaitable[object], kind: type[Exception] = SandboxError) -> None:
         """Expect a named error of ours."""
         try:
             got = await work
-        except kinds or (SandboxError,) as error:
+        except kind as error:
             need(bool(str(error)), "the error says nothing")
             return
         except Exception as error:
-            raise Broken(f"raised {type(error).__name__} ({error}) instead of {kinds[0].__name__}") from error
+            raise Broken(f"raised {type(error).__name__} ({error}) instead of {kind.__name__}") from error
         raise Broken(f"was accepted, and gave {str(got)[:200]}")
 
 
@@ -116,7 +116,7 @@ def need(condition: bool, text: str) -> None:
 def same(got: object, wanted: object, what: str) -> None:
     """Raise `Broken` unless both are equal."""
     if got != wanted:
-        raise Broken(f"{what} should be {str(wanted)[:200]!r}, got {str(got)[:400]!r}")
+        raise Broken(f"{what} should be {str(wanted)[:200]}, got {str(got)[:400]}")
 
 
 @contextmanager

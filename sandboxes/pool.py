@@ -220,7 +220,7 @@ class Pool:
         while not self._closed and len(self._ready) < count:
             link = await self._backend.open_box(self.limits)
             self._counts["opened"] += 1
-            if self._closed:
+            if self.closed:
                 link.close()
             else:
                 self._ready.append(link)
