@@ -209,8 +209,10 @@ async def time_asleep(g: Ground) -> None:
 @promise
 async def time_signals_ignored(g: Ground) -> None:
     """Ignoring signals does not outlive the limit."""
-    code = "import signal, time\nfor n in (1, 2, 3, 13, 14, 15, 24):\n    signal.signal(n, signal.SIG_IGN)\n"
+    code = (
+        "import signal, time\nfor n in (1, 2, 3, 13, 14, 15, 24):\n    signal.signal(n, signal.SIG_IGN)\n"
         "time.sleep(600)"
+    )
     result = await _late(g, g.python(code, limits=g.limits(wall_s=0.7)), 0.7)
     same(result.reason, Reason.TIMEOUT, "reason")
 
