@@ -7,6 +7,7 @@ machine, from any thread, under any load.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class MathAnswer(Verifier):
             return MathVerdict("missing", found, "no complete \\boxed{} in the reply")
         if not found.text.strip():
             return MathVerdict("missing", found, "no answer in the reply")
-        decide = _symbolic() if self.symbolic else None
+        decide = in_guard if self.symbolic else None
         status, why = match(gold, found.text, self.rules, decide)
         return MathVerdict(status, found, why)
 
@@ -197,10 +198,8 @@ def match(gold: Gold, answer: str, rules: Rules, decide: Decider | None = None) 
     if any(isinstance(node, Text) for node in given) and not gold.wants_words:
         stripped = _label.sub("", answer, count=1)
         if stripped != answer and not _NEGATIVE.search(answer[: len(answer) - len(stripped)]):
-            try:
+            with contextlib.suppress(Unreadable):
                 given = readings(stripped)
-            except Unreadable:
-                pass
     verdict = Verdict(False, "different")
     try:
         for one in gold.readings:
@@ -297,8 +296,24 @@ def _cut(text: str, length: int = 120) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _symbolic() -> Decider | None:
-    return None
+def in_guard(gold: Node, answer: Node) -> bool | None:
+    """Let SymPy decide in the shared guard; an answer that it cannot decide in time stays undecided.
+
+    Raises `GuardError` for a failure of ours, which leaves the reply ungraded.
+    """
+    from .guard import GuardMemory, GuardRaised, GuardTimeout, shared_guard
+
+    try:
+        verdict = shared_guard().call(_decide_symbolically, gold, answer, wall_s=5.0)
+    except (GuardTimeout, GuardMemory, GuardRaised):
+        return None
+    return None if verdict is None else bool(verdict)
+
+
+def _decide_symbolically(gold: Node, answer: Node) -> bool | None:
+    from .math_symbolic import decide
+
+    return decide(gold, answer)
 
 
 __all__: Sequence[str] = ["Gold", "MathAnswer", "MathVerdict", "gold_of", "match", "read_gold", "readings"]

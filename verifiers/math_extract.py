@@ -172,7 +172,7 @@ def _words(text: str, marked: str) -> Extraction:
     choices = list(_CHOICE.finditer(text))
     if choices:
         return Extraction(choices[-1][1] or choices[-1][2], "words")
-    formulas = [m for m in _FORMULA.finditer(text)]
+    formulas = list(_FORMULA.finditer(text))
     if formulas and "\\text" in formulas[-1].group():
         return Extraction(_content(formulas[-1]), "formula")
     bold = _bold(marked)
