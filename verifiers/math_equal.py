@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from .math_evaluate import (
     PRIMES,
@@ -62,8 +62,8 @@ def same(gold: Node, answer: Node, rules: Rules = STRICT, decide: Decider | None
     """
     if gold == answer:
         return True
-    if not rules.unfinished and works(gold) != works(answer):
-        return False
+    if works(gold) != works(answer):
+        return rules.unfinished and decide is not None and bool(decide(gold, answer))
     if isinstance(gold, Num) and isinstance(answer, Num):
         return same_numbers(gold, answer, rules)
     for literal, other in ((gold, answer), (answer, gold)):
@@ -201,7 +201,7 @@ def _close(gold: Node, answer: Node, tolerance: float) -> bool:
 def _same_everywhere(gold: Node, answer: Node, decide: Decider | None) -> bool:
     names = symbols(gold) | symbols(answer)
     complexes = any(n == Const("i") for node in (gold, answer) for n in walk(node))
-    too_large = False
+    too_large = lost = False
     for complex_allowed in (False, True) if names and not complexes else (True,):
         agreed = 0
         for index in range(8 if names else 1):
@@ -214,7 +214,8 @@ def _same_everywhere(gold: Node, answer: Node, decide: Decider | None) -> bool:
                 continue
             if verdict is False:
                 return False
-            agreed += bool(verdict)
+            lost = lost or verdict == "lost"
+            agreed += verdict is True
         if agreed >= (2 if names else 1):
             return True
     if too_large:
@@ -223,7 +224,7 @@ def _same_everywhere(gold: Node, answer: Node, decide: Decider | None) -> bool:
             if all(one is not None and other is not None for one, other in residues):
                 return all(one == other for one, other in residues)
         raise TooLargeToCompare("too large to compare")
-    return bool(decide(gold, answer)) if decide is not None else False
+    return lost and decide is not None and bool(decide(gold, answer))
 
 
 def _discrete(*nodes: Node) -> bool:
@@ -231,8 +232,10 @@ def _discrete(*nodes: Node) -> bool:
     return any(isinstance(n, Call) and n.name in discrete for node in nodes for n in walk(node))
 
 
-def same_at(gold: Node, answer: Node, point: Point, *, complex_allowed: bool) -> bool | None:
-    """Compare at one point: True, False, or None where one of the two has no (real) value there."""
+def same_at(
+    gold: Node, answer: Node, point: Point, *, complex_allowed: bool
+) -> bool | Literal["lost"] | None:
+    """Compare at one point: True, False, None where one of the two has no (real) value, or that precision was lost."""
     try:
         return exact(gold, point) == exact(answer, point)
     except NotRational:
@@ -263,7 +266,7 @@ def same_at(gold: Node, answer: Node, point: Point, *, complex_allowed: bool) ->
             return False
         if verdict and not (one.lost or other.lost):
             return True
-    return None
+    return "lost"
 
 
 def _near(mp: Any, left: Any, right: Any, digits: int) -> bool | None:

@@ -9,14 +9,15 @@ from typing import Any
 
 import sympy
 
-from .math_nodes import Call, Const, Matrix, Node, Num, Sym, Work
+from .math_nodes import Call, Const, Matrix, Node, Num, Relation, Sym, Unreadable, Work
+from .math_reader import read
 
 
 def decide(gold: Node, answer: Node) -> bool | None:
     """Return whether two expressions are equal, or None if SymPy cannot say."""
     try:
         difference = sympy.simplify(to_sympy(gold) - to_sympy(answer))
-    except (Untranslatable, TypeError, ValueError, NotImplementedError, AttributeError):
+    except (Untranslatable, Unreadable, TypeError, ValueError, NotImplementedError, AttributeError):
         return None
     zero = difference.equals(0) if hasattr(difference, "equals") else None
     return None if zero is None else bool(zero)
@@ -45,12 +46,39 @@ def to_sympy(node: Node) -> Any:
             return sympy.Matrix([[to_sympy(cell) for cell in row] for row in rows])
         case Work(kind="det", args=(*_, matrix)):
             return to_sympy(matrix).det()
-        case Work(kind="gcd" | "lcm"):
-            raise Untranslatable
+        case Work(kind="sum" | "prod" as kind, args=(Sym(name=low), Sym(name=high), body)):
+            letter, start = _assigned(low)
+            total = sympy.Sum if kind == "sum" else sympy.Product
+            return total(to_sympy(body), (letter, start, to_sympy(read(high.removeprefix("to "))))).doit()
+        case Work(
+            kind="int", args=(low, high, Call(name="mul", args=(*factors, Sym(name="d"), Sym(name=name))))
+        ):
+            letter = sympy.Symbol(name)
+            body = sympy.Mul(*(to_sympy(factor) for factor in factors))
+            if not isinstance(low, Sym) or not isinstance(high, Sym):
+                raise Untranslatable
+            ends = [
+                to_sympy(read(low.name.removeprefix("from "))),
+                to_sympy(read(high.name.removeprefix("to "))),
+            ]
+            return sympy.integrate(body, (letter, *ends))
+        case Work(kind="lim", args=(Sym(name=low), _, body)):
+            letter, target = _assigned(low)
+            return sympy.limit(to_sympy(body), letter, target)
         case Call(name=name, args=args):
             return _call(name, [to_sympy(arg) for arg in args])
         case _:
             raise Untranslatable
+
+
+def _assigned(text: str) -> tuple[Any, Any]:
+    """Read `k=1` or `x\\to0` below a sum or a limit."""
+    relation = read(
+        text.removeprefix("from ").replace("to", "\\to ") if "=" not in text else text.removeprefix("from ")
+    )
+    if not isinstance(relation, Relation) or len(relation.sides) != 2:
+        raise Untranslatable
+    return to_sympy(relation.sides[0]), to_sympy(relation.sides[1])
 
 
 def _call(name: str, args: list[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import operator
 import os
@@ -159,10 +160,8 @@ def test_every_call_is_answered_while_workers_are_killed_at_random() -> None:
             while time.monotonic() < stop:
                 time.sleep(0.05)
                 for pid in guard.pids():
-                    try:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass
 
         threads = [threading.Thread(target=caller, args=(seed,)) for seed in range(4)]
         threads.append(threading.Thread(target=killer))

@@ -164,3 +164,53 @@ def test_the_reason_begins_with_the_status(reply: str, status: str) -> None:
 def test_the_reason_says_what_was_compared() -> None:
     score = MathAnswer()("\\boxed{12\\text{ cm}}", Task("t", "", "12\\text{ m}"))
     assert score.reason == "different (boxed): got (12*unit:cm), wanted (12*unit:m) (another unit: cm for m)"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("55", "\\sum_{k=1}^{10} k", True),
+        ("56", "\\sum_{k=1}^{10} k", False),
+        ("-2", "\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}", True),
+        ("\\frac14", "\\int_0^1 x^3\\,dx", True),
+        ("1", "\\lim_{x\\to0}\\frac{\\sin x}{x}", True),
+    ],
+)
+def test_unfinished_work_counts_only_where_the_option_says_so(gold: str, answer: str, right: bool) -> None:
+    task = Task("t", "", gold)
+    assert MathAnswer()(f"\\boxed{{{answer}}}", task).value == 0
+    assert bool(MathAnswer(unfinished=True)(f"\\boxed{{{answer}}}", task).value) is right
+
+
+@pytest.mark.parametrize(
+    ("options", "gold", "answer"),
+    [
+        ({"percent_as_number": True}, "50\\%", "50"),
+        ({"percent_as_number": True}, "50", "50\\%"),
+        ({"digits": 3}, "\\pi", "3.14"),
+        ({"tolerance": 0.01}, "100", "100.5"),
+        ({"units": False}, "12\\text{ m}", "12\\text{ cm}"),
+    ],
+)
+def test_a_rule_can_be_relaxed(options: dict[str, bool | int | float], gold: str, answer: str) -> None:
+    task = Task("t", "", gold)
+    assert MathAnswer()(f"\\boxed{{{answer}}}", task).value == 0
+    assert MathAnswer(**options)(f"\\boxed{{{answer}}}", task).value == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "gold", "answer"),
+    [({"require_units": True}, "12\\text{ m}", "12"), ({"ordered_lists": True}, "1, 2", "2, 1")],
+)
+def test_a_rule_can_be_tightened(options: dict[str, bool], gold: str, answer: str) -> None:
+    task = Task("t", "", gold)
+    assert MathAnswer()(f"\\boxed{{{answer}}}", task).value == 1
+    assert MathAnswer(**options)(f"\\boxed{{{answer}}}", task).value == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "gold", ["", "  ", "\\frac{1}", "\\boxed{}", "x^", "\\unknown{3}^2", None, [1, 2], True]
+)
+def test_a_gold_that_cannot_be_read_is_refused_at_load(gold: object) -> None:
+    with pytest.raises(ValueError, match="task 't7'"):
+        MathAnswer().check(Task("t7", "", gold))
