@@ -125,7 +125,7 @@ def _run(config: Config, folder: Path, console: Console, *, resume: bool) -> Non
     _hush_libraries()
     title = f"{config.name} · {config.env.id} · seed {config.seed} · {folder}"
     try:
-        with Display(title, console) as display:
+        with Display(title, console, earlier=records_of(folder)) as display:
             train_run(config, folder, display, resume=resume)
     except KeyboardInterrupt:
         _write_report(folder)

@@ -48,9 +48,19 @@ class _Track:
 
 
 class Display:
-    """Shows the events of one run. Use it as a context manager and call it with each event."""
+    """Shows the events of one run. Use it as a context manager and call it with each event.
 
-    def __init__(self, title: str, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+    `earlier` are the records of a run that goes on: their evaluations are shown too.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        console: Console,
+        *,
+        earlier: Sequence[Record] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
         self._between = " · " if console.encoding.startswith("utf") else " - "
         self.title = title.replace(" · ", self._between)
@@ -61,6 +71,9 @@ class Display:
         self._message = ""
         self._evaluations: list[tuple[str, Event]] = []
         self._last_line = -math.inf
+        self._last_phase: Phase | None = None
+        for record in earlier:
+            self._remember(Event(record.phase, record.step, 0, record.metrics, record.message))
         self._live = Live(self, console=console, refresh_per_second=4) if console.is_terminal else None
 
     def __enter__(self) -> Display:
@@ -79,7 +92,7 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Take in an event."""
         now = self._clock()
-        new = event.phase not in self._tracks or event.phase != self._phase
+        new = event.phase != self._phase
         track = self._tracks.setdefault(event.phase, _Track(began=now, first_step=event.step))
         if event.step < track.step:
             track.began, track.first_step = now, event.step
@@ -89,21 +102,18 @@ class Display:
             track.history.append(event.metrics["loss"])
         if event.phase == "rl" and "reward" in event.metrics:
             track.history.append(event.metrics["reward"])
-        if event.phase == "eval" and _successes(event.metrics):
-            self._evaluations.append((self._label(event), event))
+        self._remember(event)
         self._phase = event.phase
         self._message = event.message or ("" if new else self._message)
         if self._live is None:
-            self._print_line(event, new, now)
+            self._print_line(event, now)
 
-    def _label(self, event: Event) -> str:
-        if event.message and event.message != "during":
-            return event.message
-        if "rl" in self._tracks:
-            return f"step {event.step}"
-        return "after warm start" if "sft" in self._tracks else "before"
+    def _remember(self, event: Event) -> None:
+        if event.phase == "eval" and _successes(event.metrics):
+            self._evaluations.append((_label(event), event))
 
-    def _print_line(self, event: Event, new: bool, now: float) -> None:
+    def _print_line(self, event: Event, now: float) -> None:
+        new = event.phase != self._last_phase
         ends = event.phase in ("sft", "rl") and 0 < event.steps <= event.step
         if event.metrics:
             due = new or ends or event.phase == "eval" or now - self._last_line >= PLAIN_EVERY_S
@@ -111,12 +121,12 @@ class Display:
             due = event.phase in ("prepare", "done") or (new and event.phase == "sft")
         if not due:
             return
-        self._last_line = now
+        self._last_line, self._last_phase = now, event.phase
         parts = [f"[{_duration(now - self._began)}]", event.phase]
         if event.steps and event.phase in ("sft", "rl"):
             parts.append(f"{event.step}/{event.steps}")
         if event.phase == "eval":
-            parts.append(self._label(event))
+            parts.append(_label(event))
         elif event.message:
             parts.append(event.message)
         if event.metrics:
@@ -273,6 +283,12 @@ def sparkline(values: Sequence[float] | deque[float], width: int) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
+
+
+def _label(event: Event) -> str:
+    if event.message and event.message != "during":
+        return event.message
+    return f"step {event.step}" if event.step else "before"
 
 
 def _successes(metrics: Mapping[str, float]) -> list[tuple[str, float]]:

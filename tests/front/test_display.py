@@ -108,6 +108,20 @@ def test_the_panel_shows_progress_numbers_and_evaluations() -> None:
         assert expected in text
 
 
+def test_a_resumed_run_still_shows_its_earlier_evaluations() -> None:
+    console = Console(file=io.StringIO(), width=100, height=30, force_terminal=True, color_system=None)
+    earlier = [
+        Record("eval", 0, 9.0, {"success_greedy": 0.41}, "after SFT"),
+        Record("rl", 20, 30.0, {"reward": 0.5}),
+        Record("eval", 20, 31.0, {"success_greedy": 0.75}, "during"),
+    ]
+    with Display("agent", console, earlier=earlier) as display:
+        display(Event("rl", 21, 60, RL))
+    rows = console.render_lines(display, console.options)
+    text = "\n".join("".join(segment.text for segment in row) for row in rows)
+    assert "after SFT 41.0%" in text and "step 20 75.0%" in text
+
+
 def test_colours_stay_away_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     out = io.StringIO()
