@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .final_answer import Box, after_hashes, answer_tag, boxes, without_thinking, word_set
+from .math_lexer import FUNCTIONS, GREEK
 from .math_units import known_unit
 
 MAX_SCAN = 200_000
@@ -32,11 +33,13 @@ _OR = re.compile(r"\bor\b")
 _AFTER_BOX = re.compile(r"\s*\$?\s*(\\?%|\^\s*\{?\s*\\circ\s*\}?|percent\b)")
 _ANSWER_IS = re.compile(
     r"\banswers?\b[\s*_#\"')\]]{0,6}(?:is|are|was|:|=|\uff1a|to (?:the|this) (?:question|problem) is)(?:\s*that\b)?|"
-    r"\b(?:final answer|answer)\b[*_\s]{0,4}(?:\n|(?=\\[\[(]|\$))",
-    re.IGNORECASE,
+    r"^A:|\b(?:final answer|answer)\b[*_\s]{0,4}(?:\n|(?=\\[\[(]|\$))",
+    re.IGNORECASE | re.MULTILINE,
 )
+_CALCULATION = re.compile(r"<<[^<>\n]*>>")  # the calculator notes of grade-school solutions
 _FORMULA = re.compile(
-    r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:[^$\\]|\\.)+)\$|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]"
+    r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?!\d)(?P<b>(?:[^$\\]|\\.)+)\$"
+    r"|(?<!\\)\$(?P<f>\d(?:[^$\\\n<]|\\.)*)(?<![\s+\-*/=(<])\$(?!\d)|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]"
     r"|\\begin\{(?P<env>align|aligned|equation|gather|alignat)\*?\}(?P<e>.+?)\\end\{(?P=env)\*?\}",
     re.DOTALL,
 )
@@ -70,6 +73,8 @@ def extract(reply: str, *, words: bool = False) -> Extraction:
     answer wanted is a word or a choice letter, not mathematics.
     """
     text = without_thinking(reply[-MAX_SCAN:] if len(reply) > MAX_SCAN else reply).strip()
+    if "<<" in text:
+        text = _CALCULATION.sub("", text)
     if not text:
         return MISSING
     found = boxes(text)
@@ -134,7 +139,13 @@ def is_prose(text: str) -> bool:
 def _has_words(text: str) -> bool:
     """Whether a text holds a word that is neither a command's, nor wrapped in `\\text`, nor a unit."""
     bare = re.sub(r"\\text[a-z]*\s*\{[^{}]*\}|\\[A-Za-z]+", " ", text)
-    return any(not known_unit(word) for word in re.findall(r"[A-Za-z]{3,}", bare))
+    return any(
+        not known_unit(word) and word not in _PLAIN_MATH and not word.isupper()
+        for word in re.findall(r"[A-Za-z]{3,}", bare)
+    )
+
+
+_PLAIN_MATH = FUNCTIONS | GREEK | word_set("and sqrt infinity infty inf abs lcm gcd mod pmod boxed")
 
 
 def _spaced_unit(text: str) -> str:
@@ -150,7 +161,12 @@ def _narrowed(segment: str, words: bool) -> Extraction:
     unmarked = _unbold(text)
     if words:
         return _words(unmarked, text)
-    if len(unmarked) <= 400 and "\n\n" not in unmarked and not is_prose(unmarked):
+    if (
+        len(unmarked) <= 400
+        and "\n\n" not in unmarked
+        and not is_prose(unmarked)
+        and not _has_words(unmarked)
+    ):
         return Extraction(unmarked, "whole")
     after_is = unmarked.rpartition(" is ")[2] if " is " in unmarked and len(unmarked) < 200 else ""
     after_is = after_is.rstrip(" .")
@@ -184,15 +200,20 @@ def _words(text: str, marked: str) -> Extraction:
 
 
 def _content(match: re.Match[str]) -> str:
-    content = next(match[key] for key in "abcde" if match[key] is not None)
+    content = next(match[key] for key in "abcdef" if match[key] is not None)
     if match["env"]:
         last = re.split(r"\\\\", content.strip().removesuffix("\\\\"))[-1]
         return last.replace("&", " ").strip()
     return content.strip()
 
 
+def _no_formula(content: str) -> bool:
+    """Whether what stands between two dollar signs is prose between two prices."""
+    return is_prose(content) or ("\\" not in content and len(content) > 20 and _has_words(content))
+
+
 def _formula(text: str) -> Extraction | None:
-    found = [m for m in _FORMULA.finditer(text) if not is_prose(_content(m).replace("\\$", ""))]
+    found = [m for m in _FORMULA.finditer(text) if not _no_formula(_content(m).replace("\\$", ""))]
     while found and re.fullmatch(r"[A-Za-z]|\\[a-z]+", _content(found[-1])) and len(_content(found[-1])) < 8:
         if re.match(r"\s*(?:is|was|=|equals)\s+\S*\d", text[found[-1].end() :]) is None:
             break
