@@ -1,6 +1,7 @@
 """What a piece of work is worth."""
 
 from .base import Episode, FunctionVerifier, Score, Status, Task, Verifier, verifier
+from .instructions import Instructions
 from .math import MathAnswer
 from .mix import FirstGraded, Gate, Minimum, WeightedSum
 from .numbers import FinalNumber
@@ -19,4 +20,5 @@ __all__ = [
     "WeightedSum",
     "FinalNumber",
     "MathAnswer",
+    "Instructions",
 ]

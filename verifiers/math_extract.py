@@ -138,7 +138,7 @@ def is_prose(text: str) -> bool:
 
 def _has_words(text: str) -> bool:
     """Whether a text holds a word that is neither a command's, nor wrapped in `\\text`, nor a unit."""
-    bare = re.sub(r"\\text[a-z]*\s*\{[^{}]*\}|\\[A-Za-z]+", " ", text)
+    bare = re.sub(r"\\(?:text[a-z]*|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+", " ", text)
     return any(
         not known_unit(word) and word not in _PLAIN_MATH and not word.isupper()
         for word in re.findall(r"[A-Za-z]{3,}", bare)

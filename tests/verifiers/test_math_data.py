@@ -40,6 +40,8 @@ def test_every_label_of_the_grade_school_solutions_is_met(data_dir: Path) -> Non
 
 def test_every_gold_is_right_for_itself(data_dir: Path) -> None:
     judge = MathAnswer()
-    golds = {row["gold"] for name in ("sample", "public") for row in rows(data_dir / f"math_verify_{name}.jsonl")}
+    golds = {
+        row["gold"] for name in ("sample", "public") for row in rows(data_dir / f"math_verify_{name}.jsonl")
+    }
     wrong = [gold for gold in golds if not judge(gold, Task("t", "", gold)).value]
     assert wrong == []
