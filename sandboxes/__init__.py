@@ -7,7 +7,7 @@ after the other. `open_pool` gives the same `run`, each in a fresh box, many at 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .base import (
     Capabilities,
@@ -73,16 +73,17 @@ __all__ = [
 
 
 def open_sandbox(
-    backend: str = "local", *, limits: Limits | None = None, preload: Sequence[str] = ()
+    backend: str = "local", *, limits: Limits | None = None, preload: Sequence[str] = (), **options: Any
 ) -> BoxSandbox:
     """Open one sandbox. `limits` hold for every run that does not bring its own.
 
-    `preload` names modules to import once, ahead of every program ("numpy", "sympy").
+    `preload` names modules to import once, ahead of every program ("numpy", "sympy"). `options` are the backend's
+    own: for "local" see `local.LocalBackend`, for "docker" see `docker.DockerBackend`.
     """
     portal = Portal()
 
     async def make() -> BoxSandbox:
-        opened = LocalBackend(preload=preload)
+        opened = await open_backend(backend, preload=preload, **options)
         sandbox = BoxSandbox(opened, portal, limits or Limits())
         await _try(sandbox, opened)
         return sandbox
@@ -97,22 +98,34 @@ def open_pool(
     preload: Sequence[str] = (),
     size: int | None = None,
     spares: int | None = None,
-    workers: int = 1,
     wait_s: float = WAIT_S,
+    **options: Any,
 ) -> Pool:
     """Open a pool, whose `run` takes a fresh box each time.
 
-    `size` programs run at once (default: four per core); `spares` boxes are kept open ahead of demand.
+    `size` programs run at once (default: four per core); `spares` boxes are kept open ahead of demand; a program
+    that waits longer than `wait_s` for its turn is a `PoolExhausted`. `options` are the backend's own.
     """
     portal = Portal()
 
     async def make() -> Pool:
-        opened = LocalBackend(preload=preload, workers=workers)
+        opened = await open_backend(backend, preload=preload, **options)
         pool = Pool(opened, portal, limits or Limits(), size=size, spares=spares, wait_s=wait_s)
         await _try(pool, opened)
         return pool
 
     return _enter(portal, make())
+
+
+async def open_backend(name: str, **options: Any) -> Backend:
+    """Make a backend by its name: "local" or "docker"."""
+    if name == "local":
+        return LocalBackend(**options)
+    if name == "docker":
+        from .docker import DockerBackend
+
+        return DockerBackend(**options)
+    raise SandboxUnavailable(f"There is no sandbox backend {name!r}; have 'local' and 'docker'.")
 
 
 async def _try(runner: BoxSandbox | Pool, backend: Backend) -> None:

@@ -36,6 +36,9 @@ FILE_S = 30.0
 class Backend(Protocol):
     """Where boxes come from."""
 
+    fixed: tuple[str, ...]
+    """Limits that a box has for life; a run cannot bring others."""
+
     @property
     def capabilities(self) -> Capabilities:
         """What isolation the boxes have."""
@@ -340,7 +343,7 @@ class BoxSandbox:
     def _own(self, limits: Limits | None) -> Limits:
         if limits is None:
             return self.limits
-        for name in ("disk_mb", "network"):
+        for name in self._backend.fixed:
             ours, wanted = getattr(self.limits, name), getattr(limits, name)
             if ours != wanted:
                 raise LimitsError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-MODULES = ("system", "seccomp", "values", "files", "job", "repl", "calls", "box", "server")
+MODULES = ("system", "seccomp", "values", "files", "job", "repl", "calls", "box", "server", "stream")
 """In the order of their imports."""
 
 _BOOT = """\

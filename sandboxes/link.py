@@ -103,8 +103,13 @@ class Job:
 
     def wrote(self, which: int, data: bytes) -> bool:
         """Take output; True the first time it is a flood."""
+        self.outputs[which].add(data)
+        return self.dropped(which, 0)
+
+    def dropped(self, which: int, count: int) -> bool:
+        """Count output that is not kept; True the first time it is a flood."""
         output = self.outputs[which]
-        output.add(data)
+        output.total += count
         if output.total > self.flood_at and not self.flooded:
             self.flooded = True
             return True

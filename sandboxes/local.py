@@ -24,6 +24,8 @@ _WATCHDOG = "memory of a process tree is summed every 50 ms, so a burst can pass
 class LocalBackend:
     """Opens boxes on this machine. Its methods belong to the portal's thread."""
 
+    fixed: tuple[str, ...] = ("disk_mb", "network")
+
     def __init__(self, *, preload: Sequence[str] = (), workers: int = 1, tier: Tier = Tier.FULL) -> None:
         if workers < 1:
             raise LimitsError(f"workers must be at least 1, got {workers}.")

@@ -203,7 +203,7 @@ class Pool:
     # --- boxes ----------------------------------------------------------------------------------------------
 
     async def _take(self, limits: Limits) -> Link:
-        same = limits.disk_mb == self.limits.disk_mb and limits.network == self.limits.network
+        same = all(getattr(limits, name) == getattr(self.limits, name) for name in self._backend.fixed)
         while same and self._ready:
             link = self._ready.popleft()
             if link.alive:

@@ -39,7 +39,6 @@ class Box:
         self.running: dict[int, list] = {}  # type: ignore[type-arg]
         self.poller = select.poll()
         self.watched: dict[int, int] = {}  # pidfd -> pid
-        self.ended_cpu = 0.0
 
     def start(self, number: int, kind: str, session: bool, limits: tuple, fds: list[int]) -> None:  # type: ignore[type-arg]
         """Fork a job. `limits` is (wall, cpu, memory, processes, files, file size); `fds` are closed here."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 SETUP_FAILED = 125
 base_bytes = 0
 """Address space of the interpreter before any job; set by the server after its imports."""
+count_processes = True
+"""Whether the kernel's limit of a user's processes counts this box's alone."""
+last_victim = True
+"""Whether the server has already made all its children the first to go when memory is short."""
 WORK = "/work"
 SCRIPT = "/tmp/main.py"
 
@@ -39,6 +43,8 @@ def enter(kind: str, limits: tuple, fds: list[int], status: int) -> None:  # typ
             body = PROGRAMS[kind](_read(3))
             if kind != "files":  # those stay closed to the box's other processes
                 system.prctl(system.PR_SET_DUMPABLE, 1)
+                if not last_victim:
+                    system.write("/proc/self/oom_score_adj", "1000")
             os.close(4)
         except BaseException as error:
             text = str(error) if isinstance(error, Refused) else f"setup {type(error).__name__}: {error}"
@@ -68,7 +74,8 @@ def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[
     set_ = resource.setrlimit
     set_(resource.RLIMIT_CORE, (0, 0))
     set_(resource.RLIMIT_AS, (base_bytes + memory, base_bytes + memory))
-    set_(resource.RLIMIT_NPROC, (processes + 1, processes + 1))  # the box's init counts as one
+    if count_processes:
+        set_(resource.RLIMIT_NPROC, (processes + 1, processes + 1))  # the box's init counts as one
     set_(resource.RLIMIT_NOFILE, (files, files))
     set_(resource.RLIMIT_FSIZE, (size, size))
     set_(resource.RLIMIT_MEMLOCK, (0, 0))

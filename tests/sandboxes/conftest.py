@@ -14,6 +14,25 @@ LIMITS = Limits(wall_s=3, memory_mb=256, processes=64, output_bytes=1 << 20, dis
 
 
 @pytest.fixture(scope="session")
+def image() -> str:
+    """An image in the engine that DOCKER_HOST (or the default socket) names."""
+    from docker_image import make_image
+
+    from quintain.sandboxes.docker import connect
+
+    try:
+        return make_image(connect())
+    except SandboxUnavailable as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def docker_pool(image: str) -> Iterator[Pool]:
+    with open_pool("docker", limits=LIMITS, image=image, size=4, spares=3) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def pool() -> Iterator[Pool]:
     try:
         opened = open_pool("local", limits=LIMITS)
