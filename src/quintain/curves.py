@@ -53,9 +53,10 @@ def learning_curve(records: Sequence[Record], *, width: int, height: int) -> str
     warmed = max((r.step for r in records if r.phase == "sft"), default=0)
     learned = max((r.step for r in records if r.phase == "rl"), default=0)
     span = float(learned or 1)
-    start = -span * (0.22 if width > 600 else 0.34) if warmed else 0.0
     wide = width > 600
-    zones = [Zone(f"warm start, {warmed} steps" if wide else "warm start", start, 0.0)] if warmed else []
+    compared = warmed > 0 and told.before is not None
+    start = -span * (0.22 if wide else 0.34) if compared else 0.0
+    zones = [Zone(f"warm start, {warmed} steps" if wide else "warm start", start, 0.0)] if compared else []
     if learned:
         zones.append(Zone(f"{'reinforcement learning' if wide else 'RL'}, {learned} steps", 0.0, span))
     placed = _evaluations(records, told, start)
@@ -114,18 +115,18 @@ class Panel:
 
 PANELS: Sequence[tuple[str, str, str, Mapping[str, str], bool]] = (
     ("rl", "Reward", "mean of a step's episodes", {"reward": "reward"}, False),
-    ("rl", "KL", "how far the policy moved in a step, nats per token", {"kl": "KL"}, False),
+    ("rl", "KL", "from the model at the start of RL, nats per token", {"kl": "KL"}, False),
     ("rl", "Entropy", "how undecided the policy is, nats per token", {"entropy": "entropy"}, False),
-    ("rl", "Length", "sampled tokens of an episode", {"reply_tokens": "tokens"}, False),
+    ("rl", "Length", "sampled tokens of a reply", {"reply_tokens": "tokens"}, False),
     ("rl", "Turns", "replies of an episode", {"turns": "turns"}, False),
     (
         "rl",
         "Trouble",
-        "share of episodes",
+        "shares of the episodes, replies and calls",
         {
-            "truncated": "cut off",
-            "parse_errors": "unreadable calls",
-            "tool_errors": "tool errors",
+            "truncated": "episodes cut off",
+            "parse_errors": "unreadable replies",
+            "tool_errors": "failed calls",
             "ungraded": "ungraded",
         },
         True,
@@ -185,10 +186,11 @@ def plot_learning_curve(run_dir: Path, out: Path) -> None:
 
     records = records_of(run_dir)
     training = _points(records, "rl", "success")
-    warmed = any(r.phase == "sft" for r in records)
+    told = stages(records)
+    warmed = told.before is not None and any(r.phase == "sft" for r in records)
     learned = max((r.step for r in records if r.phase == "rl"), default=0)
     start = -max(1.0, learned * 0.12) if warmed else 0.0
-    placed = _evaluations(records, stages(records), start)
+    placed = _evaluations(records, told, start)
     if not training and not placed:
         raise UserError(f"{run_dir} has no success to draw: neither RL steps nor evaluations are recorded")
 
