@@ -5,6 +5,7 @@ from .instructions import Instructions
 from .math import MathAnswer
 from .mix import FirstGraded, Gate, Minimum, WeightedSum
 from .numbers import FinalNumber
+from .tool_calls import ToolCalls
 
 __all__ = [
     "Episode",
@@ -21,4 +22,5 @@ __all__ = [
     "FinalNumber",
     "MathAnswer",
     "Instructions",
+    "ToolCalls",
 ]
