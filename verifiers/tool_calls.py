@@ -126,8 +126,8 @@ class ToolCalls(Verifier):
                     continue
                 return f"the argument {name!r} is missing"
             value = call.arguments[name]
-            if value is None and None in alternatives:
-                continue
+            if any(type(value) is type(a) and value == a != OPTIONAL for a in alternatives):
+                continue  # as the author wrote it, even against the schema
             if wrong := _wrong_type(value, own):
                 return f"the argument {name!r} must be {wrong}"
             if not self._any(value, alternatives, own, wanted):
