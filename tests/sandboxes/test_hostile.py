@@ -105,7 +105,7 @@ def judge(case: Hostile, result: Result, took: float, host: Host, pool: Pool) ->
         wrong.append("was ok")
     if "timed_out" in case.checks and result.reason is not Reason.TIMEOUT:
         wrong.append("was not reported as timed out")
-    if "prompt" in case.checks and took > wall_s - 0.5:
+    if "prompt" in case.checks and took > wall_s - 0.1:
         wrong.append(f"was not prompt: {took:.1f} s")
     if "output_capped" in case.checks and not (
         result.stdout_truncated and len(result.stdout_bytes) == 1 << 20
