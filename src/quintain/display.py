@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -209,41 +210,44 @@ def summary(records: Sequence[Record]) -> Table | None:
         (title, record)
         for title, record in (
             ("before", told.before),
-            ("after warm start", told.after_sft),
+            ("warm start", told.after_sft),
             ("after", told.after),
         )
         if record is not None
     ]
     if not columns:
         return None
-    table = Table(title="Held-out success", title_justify="left", title_style="bold")
-    table.add_column("")
-    for title, _ in columns:
-        table.add_column(title, justify="right", no_wrap=True)
-    names = dict.fromkeys(name for _, record in columns for name in record.metrics)
+    problems = columns[-1][1].metrics.get("problems")
+    title = f"Success on {problems:.0f} held-out problems" if problems else "Held-out success"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
     head = headline_metric(records)
-    chosen = [head, *sorted(n for n in names if n.startswith(f"{head}/"))]
-    chosen += [n for n in ("success_greedy", "success_sampled") if n != head]
-    for name in chosen:
+    names = dict.fromkeys(name for _, record in columns for name in record.metrics)
+    for name in [head, *(n for n in SPOKEN if n != head)]:
         if name not in names:
             continue
-        cells = [_cell(record, name, with_interval=name == head) for _, record in columns]
-        table.add_row(_spoken(name), *cells, style="bold" if name == head else "")
+        main = name == head
+        table.add_row(SPOKEN[name], *(_percent(r, name) for _, r in columns), style="bold" if main else "")
+        if main and "ci_low" in names:
+            table.add_row("  95 % interval", *(_interval(r) for _, r in columns), style="dim")
+        for tag in sorted(n for n in names if n.startswith(f"{name}/") and main):
+            table.add_row(f"  {tag.partition('/')[2]}", *(_percent(r, tag) for _, r in columns))
     return table
 
 
-def _spoken(name: str) -> str:
-    kind, _, tag = name.partition("/")
-    return f"  {tag}" if tag else {"success_greedy": "greedy", "success_sampled": "sampled"}.get(kind, kind)
+SPOKEN = {"success_greedy": "greedy", "success_sampled": "sampled"}
 
 
-def _cell(record: Record, name: str, *, with_interval: bool) -> str:
+def _percent(record: Record, name: str) -> str:
     value = record.metrics.get(name, math.nan)
-    if not math.isfinite(value):
-        return "-"
+    return f"{100 * value:.1f} %" if math.isfinite(value) else "-"
+
+
+def _interval(record: Record) -> str:
     low, high = record.metrics.get("ci_low", math.nan), record.metrics.get("ci_high", math.nan)
-    interval = f" [{100 * low:.0f}-{100 * high:.0f}]" if with_interval and math.isfinite(low + high) else ""
-    return f"{100 * value:.1f} %{interval}"
+    return f"{100 * low:.0f}-{100 * high:.0f} %" if math.isfinite(low + high) else "-"
 
 
 def print_summary(console: Console, folder: Path, records: Sequence[Record]) -> None:
@@ -252,10 +256,6 @@ def print_summary(console: Console, folder: Path, records: Sequence[Record]) -> 
     if table is not None:
         console.print()
         console.print(table)
-        problems = max(record.metrics.get("problems", 0) for record in records)
-        console.print(
-            f"{problems:.0f} held-out problems; in brackets the 95 % interval", style="dim", highlight=False
-        )
     if records:
         console.print(f"time    {_duration(records[-1].time_s)}", highlight=False)
     console.print(f"run     {folder}", highlight=False, markup=False, soft_wrap=True)
