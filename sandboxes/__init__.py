@@ -33,9 +33,9 @@ from .base import (
 )
 from .box import Backend, BoxSandbox, program
 from .calls import Call, Functions, Outcome, Status
-from .local import LocalBackend
 from .pool import WAIT_S, Pool, PoolStats
 from .portal import Portal
+from .tiers import open_local
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ def open_sandbox(
     """Open one sandbox. `limits` hold for every run that does not bring its own.
 
     `preload` names modules to import once, ahead of every program ("numpy", "sympy"). `options` are the backend's
-    own: for "local" see `local.LocalBackend`, for "docker" see `docker.DockerBackend`.
+    own: for "local" see `tiers.open_local`, for "docker" see `docker.DockerBackend`.
     """
     portal = Portal()
 
@@ -120,7 +120,7 @@ def open_pool(
 async def open_backend(name: str, **options: Any) -> Backend:
     """Make a backend by its name: "local" or "docker"."""
     if name == "local":
-        return LocalBackend(**options)
+        return await open_local(**options)
     if name == "docker":
         from .docker import DockerBackend
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import marshal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -88,8 +89,7 @@ def program(
     if language == "python":
         return "python", marshal.dumps((as_bytes(code), packed, [], environ), 2)
     if language in SHELLS:
-        script = ("/tmp/main.sh", as_bytes(code))
-        return "exec", marshal.dumps((["/bin/bash", "/tmp/main.sh"], packed, environ, script), 2)
+        return "exec", marshal.dumps((["/bin/bash"], packed, environ, as_bytes(code)), 2)
     raise LanguageError(
         f"There is no language {language!r} here; have 'python' and 'bash'. "
         "Any other program can be run by its argument list: run(['perl', 'main.pl'], files={...})."
@@ -150,7 +150,8 @@ class BoxSandbox:
         async with self._turn:
             link = await self._open()
             self.runs += 1
-            return await finish(link, link.start(kind, limits, payload, stdin), limits.wall_s)
+            result = await finish(link, link.start(kind, limits, payload, stdin), limits.wall_s)
+            return result if self.capabilities.isolated else replace(result, isolated=False)
 
     async def call(
         self, code: str, calls: Sequence[Call], *, files: Files | None = None, limits: Limits | None = None

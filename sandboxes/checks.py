@@ -195,14 +195,14 @@ async def _late(g: Ground, work: Awaitable[Any], wall_s: float) -> Any:
 @promise
 async def time_busy(g: Ground) -> None:
     """A program that computes for ever is stopped at its wall time and reported as timed out."""
-    result = await _late(g, g.python("while True: pass", limits=g.limits(wall_s=0.7)), 0.7)
+    result = await _late(g, g.python("while True: pass", limits=g.limits(wall_s=0.4)), 0.4)
     same((result.reason, result.exit_status), (Reason.TIMEOUT, None), "the result")
 
 
 @promise
 async def time_asleep(g: Ground) -> None:
     """A program that only waits is stopped at its wall time as well."""
-    result = await _late(g, g.bash("sleep 600", limits=g.limits(wall_s=0.7)), 0.7)
+    result = await _late(g, g.bash("sleep 600", limits=g.limits(wall_s=0.4)), 0.4)
     same(result.reason, Reason.TIMEOUT, "reason")
 
 
@@ -213,7 +213,7 @@ async def time_signals_ignored(g: Ground) -> None:
         "import signal, time\nfor n in (1, 2, 3, 13, 14, 15, 24):\n    signal.signal(n, signal.SIG_IGN)\n"
         "time.sleep(600)"
     )
-    result = await _late(g, g.python(code, limits=g.limits(wall_s=0.7)), 0.7)
+    result = await _late(g, g.python(code, limits=g.limits(wall_s=0.4)), 0.4)
     same(result.reason, Reason.TIMEOUT, "reason")
 
 
@@ -227,18 +227,18 @@ async def time_of_processor(g: Ground) -> None:
 @promise
 async def time_keeps_output(g: Ground) -> None:
     """What was written before a time-out comes back."""
-    result = await g.bash("echo before; sleep 600", limits=g.limits(wall_s=0.7))
+    result = await g.bash("echo before; sleep 600", limits=g.limits(wall_s=0.4))
     same((result.reason, result.stdout), (Reason.TIMEOUT, "before\n"), "the result")
 
 
 @promise
 async def time_cancelled(g: Ground) -> None:
     """Cancelling a run kills its program, and the sandbox goes on."""
-    task = asyncio.ensure_future(g.bash("sleep 1; echo late > late.txt; sleep 600"))
-    await asyncio.sleep(0.3)
+    task = asyncio.ensure_future(g.bash("sleep 0.6; echo late > late.txt; sleep 600"))
+    await asyncio.sleep(0.2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(0.7)
     same((await g.bash("ls")).stdout, "", "the working folder")
 
 

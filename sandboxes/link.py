@@ -17,6 +17,7 @@ from .base import (
     OUTPUT_KILL_FACTOR,
     LanguageError,
     Limits,
+    LimitsError,
     Reason,
     Result,
     SandboxError,
@@ -209,6 +210,8 @@ def failure(text: str) -> SandboxError:
         return SandboxFileError(f"A file could not be put into the working folder: {rest}.")
     if topic == "language":
         return LanguageError(rest)
+    if topic == "limit":
+        return LimitsError(rest)
     return SandboxError(f"A program could not be confined, and so was not started: {rest}")
 
 

@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -124,9 +124,10 @@ class Pool:
         return self._portal.call(self._run(kind, payload, as_bytes(stdin), limits or self.limits))
 
     async def _run(self, kind: str, payload: bytes, stdin: bytes, limits: Limits) -> Result:
-        return await self._in_box(
+        result = await self._in_box(
             limits, lambda link: finish(link, link.start(kind, limits, payload, stdin), limits.wall_s)
         )
+        return result if self.capabilities.isolated else replace(result, isolated=False)
 
     async def call(
         self, code: str, calls: Sequence[Call], *, files: Files | None = None, limits: Limits | None = None

@@ -12,6 +12,7 @@ import fcntl
 import marshal
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .base import Limits, SandboxError, SandboxUnavailable, WorkerDied
@@ -88,8 +89,13 @@ class SocketLink:
         self._loop = loop
         self._jobs: dict[int, Job] = {}
         self._numbers = 0
+        self._closing: list[Callable[[], None]] = []
         sock.setblocking(False)
         loop.add_reader(sock.fileno(), self._readable)
+
+    def on_close(self, work: Callable[[], None]) -> None:
+        """Have something done when the box is closed or lost."""
+        self._closing.append(work)
 
     def start(
         self, kind: str, limits: Limits, payload: bytes, stdin: bytes = b"", *, session: bool = False
@@ -224,6 +230,8 @@ class SocketLink:
         for job in list(self._jobs.values()):
             job.lose(WorkerDied("The box was closed while a program ran."))
         self._jobs.clear()
+        for work in self._closing:
+            work()
 
 
 def agent_limits(limits: Limits, session: bool) -> tuple[float, float, int, int, int, int]:

@@ -37,8 +37,12 @@ class WorkerSpec:
     """Modules imported once, before the first box."""
     single: bool = False
     """Whether the worker is itself the one box (no namespaces inside it)."""
+    unsafe: bool = False
+    """Whether there is no bubblewrap around it at all."""
     disk_mb: int = 0
     """For a single box: its quota."""
+    folder: str = ""
+    """For an unsafe box: its folder on this machine."""
 
 
 class Worker:
@@ -150,12 +154,24 @@ def launch_plan(spec: WorkerSpec, control: int) -> dict[str, object]:
     for site in spec.python.site:  # a bundled bwrap finds its libraries by its place among the packages
         if bwrap.startswith(site + "/"):
             bwrap = seen[site] + bwrap.removeprefix(site)
-    options = {"fd": control, "preload": list(spec.preload), "single": spec.single, "filter": True}
+    options: dict[str, object] = {
+        "fd": control,
+        "preload": list(spec.preload),
+        "single": spec.single,
+        "unsafe": spec.unsafe,
+        "filter": not spec.unsafe,
+        "work": f"{spec.folder}/work" if spec.unsafe else "/work",
+        "scratch": f"{spec.folder}/tmp" if spec.unsafe else "/tmp",
+    }
+    if spec.unsafe:
+        code = boot("server", options, list(spec.python.site))
+        argv = [f"{spec.python.base}/{spec.python.executable}", "-S", "-s", "-c", code]
+        return {"uid": None, "stage": "", "trees": [], "argv": argv, "parent": os.getpid()}
     sites = [f"/opt/site{i}" for i in range(len(spec.python.site))]
     program = [f"/opt/python/{spec.python.executable}", "-S", "-s", "-c", boot("server", options, sites)]
     argv = [
         bwrap,
-        *namespaces(),
+        *namespaces(spec.single),
         *system_folders(),
         *own_folders(spec, seen),
         *environment(spec, sites),
@@ -170,12 +186,13 @@ def launch_plan(spec: WorkerSpec, control: int) -> dict[str, object]:
     }
 
 
-def namespaces() -> list[str]:
+def namespaces(single: bool) -> list[str]:
     """Everything of its own, no network, an ordinary user."""
     return [
         *("--unshare-user", "--unshare-net", "--unshare-ipc", "--unshare-pid", "--unshare-uts"),
         *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
         *("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"),
+        *(["--as-pid-1"] if single else []),
     ]
 
 

@@ -35,6 +35,7 @@ class Box:
         self.base_pages = (
             base_pages  # private pages every fork of the interpreter has before it does anything
         )
+        self.own = str(os.getpid())
         self.sweep = sweep  # whether kill(-1) reaches exactly the processes of this box
         self.running: dict[int, list] = {}  # type: ignore[type-arg]
         self.poller = select.poll()
@@ -96,11 +97,11 @@ class Box:
 
     def memory(self) -> int:
         """Bytes of private memory of all processes of the box, except this one."""
-        total = 0
-        for name in os.listdir("/proc"):
-            if name.isdigit() and name != "1":
-                total += max(0, system.pages(name)[0] - self.base_pages)
-        return total * PAGE
+        if self.sweep:
+            names = [n for n in os.listdir("/proc") if n.isdigit() and n not in ("1", self.own)]
+        else:
+            names = [str(pid) for entry in self.running.values() for pid in _family(entry[PID])]
+        return sum(max(0, system.pages(name)[0] - self.base_pages) for name in names) * PAGE
 
     def stop(self, number: int, reason: str) -> None:
         """Kill a job and everything it started; the end is reported when it has been reaped."""
@@ -160,7 +161,10 @@ class Box:
         """End every job of the box."""
         for entry in list(self.running.values()):
             entry[REASON] = "cancelled"
-        _kill_everything()
+            if not self.sweep:
+                self._kill(entry)
+        if self.sweep:
+            _kill_everything()
 
 
 def _kill_everything() -> None:

@@ -62,11 +62,11 @@ def start(data: bytes) -> Callable[[int], None]:
     """Return the body of a candidate: run its code, then answer calls."""
     code, files, environ = marshal.loads(data)
     job.place(files)
-    job.put_script(job.SCRIPT, code)
+    job.put_script(f"{job.scratch}/main.py", code)
     os.environ.update(environ)
 
     def body(channel: int) -> None:
-        job.prepare([job.SCRIPT])
+        job.prepare([f"{job.scratch}/main.py"])
         scope = _load(code, "__candidate__")
         if isinstance(scope, bytes):
             send(channel, bytes(NONCE), RAISED, scope)
@@ -81,11 +81,12 @@ def start(data: bytes) -> Callable[[int], None]:
 
 def _load(code: bytes, name: str) -> dict[str, object] | bytes:
     """Execute a program as a module that is not `__main__`; its namespace, or its failure as bytes."""
-    module = job.fresh_main(job.SCRIPT)
+    script = f"{job.scratch}/main.py"
+    module = job.fresh_main(script)
     module.__name__ = name
     sys.modules[name] = module
     try:
-        exec(compile(code, job.SCRIPT, "exec", dont_inherit=True), module.__dict__)
+        exec(compile(code, script, "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:
         job.exit_status(error)
         return failure(error)
@@ -129,7 +130,7 @@ def start_judge(data: bytes) -> Callable[[int], None]:
     """Return the body of a judge: a program that finds stubs under the given names, and perhaps as a module."""
     code, files, environ, names, module_name = marshal.loads(data)
     job.place(files)
-    job.put_script(job.SCRIPT, code)
+    job.put_script(f"{job.scratch}/main.py", code)
     os.environ.update(environ)
 
     def body(channel: int) -> None:

@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = "/work"
-OFFSET = len(ROOT) + 1
+root = "/work"
+"""The working folder."""
 
 
 class Refused(Exception):  # noqa: N818 - the name is the sentence
@@ -42,7 +42,7 @@ def start(data: bytes) -> Callable[[int], None]:
 
 def explain(error: OSError) -> str:
     """Say what the system refused."""
-    name = (error.filename or "").removeprefix(ROOT + "/") if isinstance(error.filename, str) else ""
+    name = (error.filename or "").removeprefix(root + "/") if isinstance(error.filename, str) else ""
     return f"{os.strerror(error.errno or 0)}{': ' + repr(name) if name else ''}"
 
 
@@ -51,11 +51,11 @@ def inside(path: str) -> str:
     if not path or "\0" in path:
         raise Refused(f"{path!r} is not a path")
     if path.startswith("/"):
-        path = os.path.relpath(path, ROOT) if path == ROOT or path.startswith(ROOT + "/") else path
+        path = os.path.relpath(path, root) if path == root or path.startswith(root + "/") else path
     if path.startswith("/") or ".." in path.split("/"):
         raise Refused(f"{path!r} is outside the working folder")
-    full = os.path.realpath(f"{ROOT}/{path}")
-    if full != ROOT and not full.startswith(ROOT + "/"):
+    full = os.path.realpath(f"{root}/{path}")
+    if full != root and not full.startswith(root + "/"):
         raise Refused(f"{path!r} is a link that leaves the working folder")
     return full
 
@@ -63,7 +63,7 @@ def inside(path: str) -> str:
 def put(path: str, data: bytes) -> None:
     """Write a file, making the folders above it. What stood there is replaced, not written through."""
     full = inside(path)
-    if full == ROOT or os.path.isdir(full):
+    if full == root or os.path.isdir(full):
         raise Refused(f"{path!r} is a folder")
     os.makedirs(os.path.dirname(full), exist_ok=True)
     temporary = f"{full}.quintain-new"
@@ -146,7 +146,7 @@ def walk(path: str, limit: int) -> Iterator[tuple[str, str, int, str]]:
             for test, word in ((stat.S_ISREG, "file"), (stat.S_ISDIR, "dir"), (stat.S_ISLNK, "link")):
                 if test(found.st_mode):
                     kind = word
-            yield full[OFFSET:], kind, found.st_size, full
+            yield full[len(root) + 1 :], kind, found.st_size, full
 
 
 def listing(path: str, limit: int) -> None:
@@ -190,8 +190,8 @@ def pack(limit: int, limit_bytes: int) -> None:
 
 def unpack() -> None:
     """Make the working folder what a pack on standard input says."""
-    for name in os.listdir(ROOT):
-        remove(f"{ROOT}/{name}")
+    for name in os.listdir(root):
+        remove(f"{root}/{name}")
     folders = []
     with open(0, "rb", closefd=False) as source:
         while True:
@@ -200,7 +200,7 @@ def unpack() -> None:
                 break
             name, kind, mode, size = record
             data = source.read(size)
-            full = os.fsencode(ROOT) + b"/" + name
+            full = os.fsencode(root) + b"/" + name
             if kind == "dir":
                 os.mkdir(full, 0o755)
                 folders.append((full, mode))

@@ -27,8 +27,10 @@ count_processes = True
 """Whether the kernel's limit of a user's processes counts this box's alone."""
 last_victim = True
 """Whether the server has already made all its children the first to go when memory is short."""
-WORK = "/work"
-SCRIPT = "/tmp/main.py"
+work = "/work"
+"""The working folder."""
+scratch = "/tmp"
+"""Where the program's own text is put."""
 
 
 class Refused(Exception):  # noqa: N818 - the name is the sentence
@@ -73,11 +75,20 @@ def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[
     _, cpu, memory, processes, files, size = limits
     set_ = resource.setrlimit
     set_(resource.RLIMIT_CORE, (0, 0))
-    set_(resource.RLIMIT_AS, (base_bytes + memory, base_bytes + memory))
+    named = [
+        ("memory_mb", resource.RLIMIT_AS, memory, base_bytes + memory),
+        ("open_files", resource.RLIMIT_NOFILE, files, files),
+        ("disk_mb", resource.RLIMIT_FSIZE, size, size),
+    ]
     if count_processes:
-        set_(resource.RLIMIT_NPROC, (processes + 1, processes + 1))  # the box's init counts as one
-    set_(resource.RLIMIT_NOFILE, (files, files))
-    set_(resource.RLIMIT_FSIZE, (size, size))
+        named.append(
+            ("processes", resource.RLIMIT_NPROC, processes, processes + 1)
+        )  # the box's init counts as one
+    for name, kind, asked, value in named:
+        try:
+            set_(kind, (value, value))
+        except (ValueError, OSError):
+            raise Refused(f"limit This machine does not allow {name}={asked}.") from None
     set_(resource.RLIMIT_MEMLOCK, (0, 0))
     set_(resource.RLIMIT_MSGQUEUE, (0, 0))
     set_(resource.RLIMIT_SIGPENDING, (1024, 1024))
@@ -113,7 +124,7 @@ def program(data: bytes) -> Callable[[int], None]:
     """A Python program, run in this very process as `__main__`."""
     code, files, argv, environ = marshal.loads(data)
     place(files)
-    put_script(SCRIPT, code)
+    put_script(f"{scratch}/main.py", code)
     os.environ.update(environ)
     return lambda channel: run_python(code, argv)
 
@@ -123,7 +134,8 @@ def execute(data: bytes) -> Callable[[int], None]:
     argv, files, environ, script = marshal.loads(data)
     place(files)
     if script is not None:
-        put_script(*script)
+        put_script(f"{scratch}/main.sh", script)
+        argv = [*argv, f"{scratch}/main.sh"]
     environment = {**os.environ, **environ}
     path = _which(argv[0], environment)
 
@@ -201,7 +213,7 @@ def prepare(argv: list[str]) -> None:
     fresh_streams()
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     sys.argv[:] = argv
-    sys.path.insert(0, WORK)
+    sys.path.insert(0, work)
     if "random" in sys.modules:
         sys.modules["random"].seed()
     if "numpy" in sys.modules:
@@ -213,12 +225,13 @@ def prepare(argv: list[str]) -> None:
 
 def run_python(code: bytes, argv: list[str], names: dict[str, object] | None = None) -> None:
     """Run source text as `python main.py` would, and leave with its exit status. `names` are there before it."""
-    prepare([SCRIPT, *argv])
-    module = fresh_main(SCRIPT)
+    script = f"{scratch}/main.py"
+    prepare([script, *argv])
+    module = fresh_main(script)
     module.__dict__.update(names or {})
     status = 0
     try:
-        exec(compile(code, SCRIPT, "exec", dont_inherit=True), module.__dict__)
+        exec(compile(code, script, "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:
         status = exit_status(error)
     leave(status)

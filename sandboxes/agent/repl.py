@@ -59,7 +59,7 @@ def receive(channel: int, size: int) -> bytes:
 def python(channel: int) -> None:
     """Answer cells until the channel closes."""
     job.prepare([""])
-    module = job.fresh_main("/tmp/cell.py")
+    module = job.fresh_main("cell.py")
     del module.__dict__["__file__"]
     count = 0
     while True:
@@ -89,7 +89,7 @@ def python(channel: int) -> None:
 
 def cell(text: bytes, scope: dict[str, object], count: int) -> int:
     """Run one cell; the value of a last expression is shown, as in a notebook."""
-    path = f"/tmp/cell_{count}.py"
+    path = f"{job.scratch}/cell_{count}.py"
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.write(fd, text)  # a traceback shows the line from here

@@ -17,7 +17,7 @@ import os
 import resource
 import sys
 
-from . import box, job, seccomp, system
+from . import box, files, job, seccomp, system
 
 NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 MESSAGE = 1 << 16
@@ -56,7 +56,8 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
     job.base_bytes = virtual * box.PAGE
     control.send(f"ready {os.getpid()}".encode())
     if options["single"]:
-        serve_box(control, program, private)
+        place(options)
+        serve_box(control, program, private, sweep=not options["unsafe"])
     while True:
         data, fds = receive(control)
         if not data:
@@ -90,6 +91,15 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
             os.close(fd)
 
 
+def place(options: dict) -> None:  # type: ignore[type-arg]
+    """Take up the folders of a box that is the whole worker."""
+    job.work = files.root = options["work"]
+    job.scratch = options["scratch"]
+    if options["unsafe"]:
+        job.count_processes = False  # the limit would count all processes of the user
+    os.chdir(job.work)
+
+
 def enclose(disk: int, inodes: int) -> None:
     """Make the new namespaces a box: identity, one file system quota, its own /proc, no privileges."""
     uid, gid = 1000, 1000
@@ -106,8 +116,9 @@ def enclose(disk: int, inodes: int) -> None:
     os.chdir("/work")
 
 
-def serve_box(sock: _socket.socket, program: bytes, base_pages: int) -> None:
-    """Be the init process of a box until its socket closes."""
+def serve_box(sock: _socket.socket, program: bytes, base_pages: int, *, sweep: bool = True) -> None:
+    """Be the init process of a box until its socket closes. `sweep`: all other processes here are the box's."""
+    system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
     system.drop_capabilities()
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     system.prctl(system.PR_SET_DUMPABLE, 0)
@@ -118,7 +129,7 @@ def serve_box(sock: _socket.socket, program: bytes, base_pages: int) -> None:
         line = f"done {number} {reason} {status} {wall:.6f} {cpu:.6f} {rss} {text}"
         sock.send(line.encode("utf-8", "replace")[:4000])
 
-    inside = box.Box(report, base_pages=base_pages, sweep=True)
+    inside = box.Box(report, base_pages=base_pages, sweep=sweep)
     fd = sock.fileno()
     inside.poller.register(fd, 1)
     while True:

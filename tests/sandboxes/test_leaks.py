@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -81,7 +82,8 @@ async def mixed_runs(pool: Pool, count: int) -> dict[Reason, int]:
 
 
 @pytest.mark.slow
-def test_soak_leaves_nothing_behind() -> None:
+def test_soak_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before_open = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     limits = Limits(wall_s=10, memory_mb=128, disk_mb=16, processes=64, output_bytes=1 << 16)
     with open_or_skip(limits=limits) as pool:
@@ -89,7 +91,6 @@ def test_soak_leaves_nothing_behind() -> None:
         asyncio.run(pool.warm())
         settled = (descendants(os.getpid()), len(os.listdir("/proc/self/fd")), resident_mb())  # noqa: PTH208
         mounts = Path("/proc/mounts").read_text()
-        temporary = set(os.listdir("/tmp"))  # noqa: PTH208
         reasons = asyncio.run(mixed_runs(pool, RUNS))
         asyncio.run(pool.warm())
         time.sleep(0.5)
@@ -102,8 +103,7 @@ def test_soak_leaves_nothing_behind() -> None:
         assert abs(files - settled[1]) <= 4, f"{settled[1]} descriptors became {files}"
         assert memory - settled[2] < 20, f"{settled[2]:.0f} MiB became {memory:.0f}"
         assert Path("/proc/mounts").read_text() == mounts
-        new = {name for name in set(os.listdir("/tmp")) - temporary if "quintain" in name}  # noqa: PTH208
-        assert not new
+        assert not list(tmp_path.iterdir())
     time.sleep(0.3)
     assert not descendants(os.getpid())
     assert len(set(os.listdir("/proc/self/fd")) - before_open) <= 1  # noqa: PTH208
