@@ -208,6 +208,7 @@ def _unsafe() -> quintain.sandboxes.BoxSandbox:
     return portal.call(make())
 
 
+@pytest.mark.slow
 def test_one_bubblewrap_per_box_keeps_the_main_promises() -> None:
     from quintain.sandboxes.check import check_sandbox
 
