@@ -131,9 +131,12 @@ def _run(config: Config, folder: Path, console: Console, *, resume: bool) -> Non
         _write_report(folder)
         print(f"\nstopped; resume with: quintain train --resume {folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    except BaseException:
+    except Exception:
         if not resume:
             discard_unused(folder)
+        if folder.exists():
+            _write_report(folder)
+            print(f"what the run has written is in {folder}", file=sys.stderr)
         raise
     _write_report(folder)
     print_summary(console, folder, records_of(folder))

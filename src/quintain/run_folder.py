@@ -40,7 +40,11 @@ def make_run_dir(config: Config, at: Path | None = None) -> Path:
         folder = at
     else:
         folder = _next_free(config)
-    write_atomically(folder / CONFIG, config.to_toml())
+    try:
+        write_atomically(folder / CONFIG, config.to_toml())
+    except OSError:
+        folder.rmdir()
+        raise
     return folder
 
 

@@ -209,6 +209,45 @@ def test_a_full_disk_is_told_and_keeps_what_is_there(
     assert Path("runs/agent-seed0-1/metrics.jsonl").is_file()
 
 
+def test_a_disk_that_is_full_from_the_start_leaves_no_folder(
+    config: Path,
+    trainer: Callable[[Train], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(path: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    trainer(works)
+    monkeypatch.setattr("quintain.run_folder.write_atomically", full)
+    assert main(["train", "agent.toml"]) == 2
+    assert "the disk is full: runs/agent-seed0-1/config.toml" in capsys.readouterr().err
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_a_run_that_must_not_go_on_says_why(
+    config: Path,
+    trainer: Callable[[Train], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner: Any = types.ModuleType("quintain.rl.learner")
+    learner.NonFiniteError = type("NonFiniteError", (RuntimeError,), {})
+    monkeypatch.setitem(sys.modules, "quintain.rl.learner", learner)
+
+    def train(*arguments: Any, **options: Any) -> None:
+        works(*arguments, **options)
+        raise learner.NonFiniteError("the loss of step 3 is nan")
+
+    trainer(train)
+    assert main(["train", "agent.toml"]) == 2
+    run = "runs/agent-seed0-1"
+    assert capsys.readouterr().err == (
+        f"what the run has written is in {run}\nerror: the loss of step 3 is nan\n"
+    )
+    assert Path(run, "report.html").is_file()
+
+
 def test_a_mistake_of_ours_keeps_its_traceback(config: Path, trainer: Callable[[Train], None]) -> None:
     def train(*arguments: Any, **options: Any) -> None:
         raise ZeroDivisionError("ours")
