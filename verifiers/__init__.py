@@ -1,6 +1,7 @@
 """What a piece of work is worth."""
 
 from .base import Episode, FunctionVerifier, Score, Status, Task, Verifier, verifier
+from .code import CodeTests
 from .instructions import Instructions
 from .math import MathAnswer
 from .mix import FirstGraded, Gate, Minimum, WeightedSum
@@ -21,6 +22,7 @@ __all__ = [
     "WeightedSum",
     "FinalNumber",
     "MathAnswer",
+    "CodeTests",
     "Instructions",
     "ToolCalls",
 ]

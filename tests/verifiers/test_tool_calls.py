@@ -162,21 +162,13 @@ def gold_calls(row: dict[str, Any], last: bool = False) -> list[tuple[str, dict[
 
     def pick(value: Any) -> Any:
         if isinstance(value, dict) and all(isinstance(v, list) for v in value.values()):
-            return {
-                k: pick(v[-1 if last else 0])
-                for k, v in value.items()
-                if v[-1 if last else 0] != "" or len(v) == 1
-            }
+            return {k: pick(v[-1 if last else 0]) for k, v in value.items() if v[-1 if last else 0] != ""}
         return [pick(v) for v in value] if isinstance(value, list) else value
 
     made = []
     for wanted in row["ground_truth"]:
         ((name, arguments),) = wanted.items()
-        chosen = {
-            k: pick(v[-1 if last else 0])
-            for k, v in arguments.items()
-            if v[-1 if last else 0] != "" or len(v) == 1
-        }
+        chosen = {k: pick(v[-1 if last else 0]) for k, v in arguments.items() if v[-1 if last else 0] != ""}
         made.append((name, chosen))
     return made
 
