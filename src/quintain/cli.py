@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import __version__
+from . import __version__, sandbox_cli
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -235,6 +235,10 @@ def report(
 def version() -> None:
     """Print the version."""
     print(f"quintain {__version__}")
+
+
+app.add_typer(sandbox_cli.app, name="sandbox")
+app.command()(sandbox_cli.doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -273,6 +273,17 @@ def test_commands_that_list(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert capsys.readouterr().out.startswith("quintain 0.")
 
 
+@pytest.mark.parametrize("command", ["train", "play", "envs", "options", "report", "version", "doctor"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Usage: quintain {command}" in capsys.readouterr().out
+
+
+def test_the_sandbox_commands_are_mounted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sandbox", "--help"]) == 0
+    assert {"check", "run", "shell"} <= set(capsys.readouterr().out.split())
+
+
 def test_report_builds_the_page_again(
     make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
