@@ -121,12 +121,12 @@ class LocalBackend:
 
     async def _worker(self) -> Worker:
         for worker in list(self._workers):
-            if not worker.alive or (worker.opened >= BOXES_PER_WORKER and not worker.boxes):
+            if not worker.alive or not (usable(worker) or worker.boxes):
                 self._retire(worker)
-        fresh = [w for w in self._workers if w.opened < BOXES_PER_WORKER]
+        fresh = [w for w in self._workers if usable(w)]
         if len(fresh) < self._wanted:
             async with self._starting:
-                fresh = [w for w in self._workers if w.opened < BOXES_PER_WORKER]
+                fresh = [w for w in self._workers if usable(w)]
                 if len(fresh) < self._wanted:
                     worker = await Worker.start(self._spec)
                     if self._closed:
@@ -146,6 +146,11 @@ class LocalBackend:
         self._closed = True
         for worker in list(self._workers):
             self._retire(worker)
+
+
+def usable(worker: Worker) -> bool:
+    """Whether a worker may get another box: none of its boxes was lost, and it is not worn out."""
+    return not worker.suspect and worker.opened < BOXES_PER_WORKER
 
 
 def unavailable(reasons: dict[Tier, SandboxUnavailable], min_tier: Tier) -> SandboxUnavailable:

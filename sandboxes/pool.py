@@ -11,12 +11,22 @@ import marshal
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
-from .base import Capabilities, Files, Limits, LimitsError, PoolExhausted, Result, SandboxClosed, WorkerDied
+from .base import (
+    Capabilities,
+    Files,
+    Limits,
+    LimitsError,
+    PoolExhausted,
+    Result,
+    SandboxClosed,
+    SandboxError,
+    WorkerDied,
+)
 from .box import Backend, BoxSandbox, as_bytes, at_home, pack_files, program
 from .calls import Call, Functions, Handler, Outcome, judge, run_calls
 from .link import Link, finish
@@ -215,7 +225,12 @@ class Pool:
     def _refill(self) -> None:
         busy = self._refilling is not None and not self._refilling.done()
         if not self._closed and not busy and len(self._ready) < self.spares:
-            self._refilling = asyncio.ensure_future(self._fill(self.spares))
+            self._refilling = asyncio.ensure_future(self._fill_quietly())
+
+    async def _fill_quietly(self) -> None:
+        """Fill up in the background; that it failed shows at the next program, which opens its own box."""
+        with suppress(SandboxError):
+            await self._fill(self.spares)
 
     async def _fill(self, count: int) -> None:
         while not self._closed and len(self._ready) < count:

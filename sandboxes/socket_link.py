@@ -125,6 +125,10 @@ class SocketLink:
                 os.close(fd)
             if pair is not None:
                 pair.close()
+            if isinstance(error, (BrokenPipeError, ConnectionError)):
+                self.worker.suspect = True
+                self.close()
+                raise WorkerDied("The box was gone before a program could be started.") from error
             raise SandboxError(f"Could not start a program: {error}.") from error
         finally:
             for fd in inside:
@@ -197,6 +201,7 @@ class SocketLink:
     def _lost(self, why: str = "") -> None:
         jobs = list(self._jobs.values())
         refused = why.startswith("refused ")
+        self.worker.suspect = True
         self.close()
         for job in jobs:
             if refused:

@@ -53,6 +53,8 @@ class Worker:
         self.spec = spec
         self.boxes: set[SocketLink] = set()
         self.opened = 0
+        self.suspect = False
+        """Whether a box of it was lost: it gets no more of them."""
         self._sock = sock
 
     @classmethod
@@ -123,6 +125,7 @@ class Worker:
             self._sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         except OSError as error:
             ours.close()
+            self.suspect = True
             raise WorkerDied(f"The worker is gone: {error}.") from error
         finally:
             theirs.close()
