@@ -6,6 +6,8 @@ from .instructions import Instructions
 from .math import MathAnswer
 from .mix import FirstGraded, Gate, Minimum, WeightedSum
 from .numbers import FinalNumber
+from .structure import JsonFields, JsonSchema, Tags
+from .text_match import Choice, ExactMatch, FuzzyMatch, RegexMatch, WordOverlap
 from .tool_calls import ToolCalls
 
 __all__ = [
@@ -25,4 +27,12 @@ __all__ = [
     "CodeTests",
     "Instructions",
     "ToolCalls",
+    "Choice",
+    "ExactMatch",
+    "FuzzyMatch",
+    "RegexMatch",
+    "WordOverlap",
+    "JsonFields",
+    "JsonSchema",
+    "Tags",
 ]

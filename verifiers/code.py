@@ -204,6 +204,9 @@ print("\\n{nonce}" + json.dumps([results.seen[k] for k in sorted(results.seen)])
 """
 
 
+_JUDGE_START_S = 30.0  # the judge's own start (pytest on a loaded machine) is not the candidate's time
+
+
 async def assert_tests(pool: Pool, code: str, tests: AssertTests, limits: Limits) -> list[TestResult]:
     """Run test code in a box of its own, where the candidate's functions are answered from another box."""
     count = len(tests.snippets) or 1
@@ -227,7 +230,7 @@ async def assert_tests(pool: Pool, code: str, tests: AssertTests, limits: Limits
             stubs,
             module=tests.module if tests.files is not None else None,
             files=tests.files,
-            limits=limits.but(wall_s=limits.wall_s * min(count, 10)),
+            limits=limits.but(wall_s=_JUDGE_START_S + limits.wall_s * (10 if tests.files else min(count, 10))),
         )
     finally:
         await functions.aclose()
