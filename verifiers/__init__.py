@@ -2,10 +2,13 @@
 
 from .base import Episode, FunctionVerifier, Score, Status, Task, Verifier, verifier
 from .code import CodeTests
+from .endpoint import Completer, Endpoint
 from .instructions import Instructions
+from .judge import Judge
 from .math import MathAnswer
 from .mix import FirstGraded, Gate, Minimum, WeightedSum
 from .numbers import FinalNumber
+from .reward_model import RewardModel
 from .structure import JsonFields, JsonSchema, Tags
 from .text_match import Choice, ExactMatch, FuzzyMatch, RegexMatch, WordOverlap
 from .tool_calls import ToolCalls
@@ -35,4 +38,8 @@ __all__ = [
     "JsonFields",
     "JsonSchema",
     "Tags",
+    "Completer",
+    "Endpoint",
+    "Judge",
+    "RewardModel",
 ]

@@ -230,7 +230,9 @@ async def assert_tests(pool: Pool, code: str, tests: AssertTests, limits: Limits
             stubs,
             module=tests.module if tests.files is not None else None,
             files=tests.files,
-            limits=limits.but(wall_s=_JUDGE_START_S + limits.wall_s * (10 if tests.files else min(count, 10))),
+            limits=limits.but(
+                wall_s=_JUDGE_START_S + limits.wall_s * (10 if tests.files else min(count, 10))
+            ),
         )
     finally:
         await functions.aclose()
