@@ -8,6 +8,7 @@ from .judge import Judge
 from .math import MathAnswer
 from .mix import FirstGraded, Gate, Minimum, WeightedSum
 from .numbers import FinalNumber
+from .registry import SpecError, from_spec, register, to_spec
 from .reward_model import RewardModel
 from .structure import JsonFields, JsonSchema, Tags
 from .text_match import Choice, ExactMatch, FuzzyMatch, RegexMatch, WordOverlap
@@ -42,4 +43,8 @@ __all__ = [
     "Endpoint",
     "Judge",
     "RewardModel",
+    "SpecError",
+    "from_spec",
+    "register",
+    "to_spec",
 ]
