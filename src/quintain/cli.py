@@ -241,6 +241,18 @@ app.add_typer(sandbox_cli.app, name="sandbox")
 app.command()(sandbox_cli.doctor)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def verify(ctx: typer.Context) -> None:
+    """Score a file of replies with a verifier, and show where it differs from others."""
+    from .verify_cli import verify as verify_file  # takes its own options; it loads every verifier
+
+    room = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    room.command()(verify_file)
+    room(args=ctx.args, prog_name="quintain verify")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; never raises for a mistake of the person."""
     try:

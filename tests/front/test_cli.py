@@ -273,7 +273,9 @@ def test_commands_that_list(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert capsys.readouterr().out.startswith("quintain 0.")
 
 
-@pytest.mark.parametrize("command", ["train", "play", "envs", "options", "report", "version", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["train", "play", "envs", "options", "report", "version", "doctor", "verify"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Usage: quintain {command}" in capsys.readouterr().out
