@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 from functools import cache
 from pathlib import Path
 
@@ -14,12 +15,16 @@ sys.path[:] = [p for p in sys.path if p]
 package = types.ModuleType("quintain_agent")
 package.__path__ = []
 sys.modules["quintain_agent"] = package
-for name, source in {sources!r}:
+import marshal
+for name, code in {codes}:
     module = types.ModuleType("quintain_agent." + name)
     module.__package__ = "quintain_agent"
     sys.modules[module.__name__] = module
     setattr(package, name, module)
-    exec(compile(source, "<quintain " + name + ">", "exec"), module.__dict__)
+    if type(code) is str:
+        code = compile(code, "<quintain " + name + ">", "exec")
+    exec(code, module.__dict__)
+del code
 import builtins, _sitebuiltins
 builtins.exit = _sitebuiltins.Quitter("exit", "exit()")
 builtins.quit = _sitebuiltins.Quitter("quit", "quit()")
@@ -35,6 +40,19 @@ def _sources() -> tuple[tuple[str, str], ...]:
     return tuple((name, (folder / f"{name}.py").read_text("utf-8")) for name in MODULES)
 
 
-def boot(entry: str, options: dict[str, object], paths: list[str]) -> str:
-    """Return a program for `python -c` that starts the agent's module `entry` with these options."""
-    return _BOOT.format(sources=_sources(), entry=entry, options=options, paths=paths)
+@cache
+def compiled() -> bytes:
+    """Return the modules compiled for an interpreter of this very version.
+
+    A server that starts from these starts faster, and its memory stays small and whole, which each fork profits from.
+    """
+    return marshal.dumps([(name, compile(text, f"<quintain {name}>", "exec")) for name, text in _sources()])
+
+
+def boot(entry: str, options: dict[str, object], paths: list[str], *, fd: int | None = None) -> str:
+    """Return a program for `python -c` that starts the agent's module `entry` with these options.
+
+    The modules are part of the text, or are read from a descriptor that gives what `compiled` returned.
+    """
+    codes = repr(_sources()) if fd is None else f"marshal.load(open({fd}, 'rb'))"
+    return _BOOT.format(codes=codes, entry=entry, options=options, paths=paths)

@@ -140,6 +140,8 @@ class Link(Protocol):
 
     alive: bool
     """False once it is closed or lost."""
+    once: bool
+    """To be set when nobody will use the box after its next job; it may then end with it."""
 
     def start(
         self,
@@ -164,21 +166,26 @@ class Link(Protocol):
 
 async def finish(link: Link, job: Job, wall_s: float) -> Result:
     """Wait, for a bounded time, until a job is over; killing it when the waiting is cancelled."""
+    late = asyncio.get_running_loop().call_later(wall_s + GRACE_S, _give_up, link, job)
     try:
-        try:
-            await asyncio.wait_for(asyncio.shield(job.finished), wall_s + GRACE_S)
-        except asyncio.CancelledError:
-            link.stop(job)
-            await asyncio.wait({job.finished}, timeout=GRACE_S)
-            raise
-        except TimeoutError:
-            link.close()
-            raise WorkerDied(
-                f"The box did not report the end of a program within {GRACE_S:g} s of its limit; it was killed."
-            ) from None
+        await job.finished
+    except asyncio.CancelledError:
+        link.stop(job)
+        await asyncio.wait({job.end}, timeout=GRACE_S)
+        raise
     finally:
+        late.cancel()
         job.loosen()
     return to_result(job)
+
+
+def _give_up(link: Link, job: Job) -> None:
+    job.lose(
+        WorkerDied(
+            f"The box did not report the end of a program within {GRACE_S:g} s of its limit; it was killed."
+        )
+    )
+    link.close()
 
 
 def to_result(job: Job) -> Result:

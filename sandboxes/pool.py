@@ -134,9 +134,11 @@ class Pool:
         return self._portal.call(self._run(kind, payload, as_bytes(stdin), limits or self.limits))
 
     async def _run(self, kind: str, payload: bytes, stdin: bytes, limits: Limits) -> Result:
-        result = await self._in_box(
-            limits, lambda link: finish(link, link.start(kind, limits, payload, stdin), limits.wall_s)
-        )
+        def start(link: Link) -> Awaitable[Result]:
+            link.once = True
+            return finish(link, link.start(kind, limits, payload, stdin), limits.wall_s)
+
+        result = await self._in_box(limits, start)
         return result if self.capabilities.isolated else replace(result, isolated=False)
 
     async def call(
@@ -179,16 +181,10 @@ class Pool:
         """Do `work` in a fresh box when it is its turn; once more in another box if the first was lost."""
         if self._closed:
             raise SandboxClosed("This pool is closed. Open another one with open_pool().")
-        self._counts["waiting"] += 1
-        try:
-            await asyncio.wait_for(self._turns.acquire(), self._wait_s)
-        except TimeoutError:
-            raise PoolExhausted(
-                f"None of the pool's {self.size} places became free within {self._wait_s:g} s. "
-                "Open it with a larger size, or give programs less time."
-            ) from None
-        finally:
-            self._counts["waiting"] -= 1
+        if self._turns.locked():
+            await self._wait()
+        else:
+            await self._turns.acquire()
         self._counts["running"] += 1
         try:
             try:
@@ -202,6 +198,18 @@ class Pool:
             self._counts["running"] -= 1
             self._turns.release()
             self._refill()
+
+    async def _wait(self) -> None:
+        self._counts["waiting"] += 1
+        try:
+            await asyncio.wait_for(self._turns.acquire(), self._wait_s)
+        except TimeoutError:
+            raise PoolExhausted(
+                f"None of the pool's {self.size} places became free within {self._wait_s:g} s. "
+                "Open it with a larger size, or give programs less time."
+            ) from None
+        finally:
+            self._counts["waiting"] -= 1
 
     async def _once(self, limits: Limits, work: Callable[[Link], Awaitable[T]]) -> T:
         link = await self._take(limits)

@@ -88,6 +88,8 @@ class SocketLink:
         self._sock = sock
         self._loop = loop
         self._jobs: dict[int, Job] = {}
+        self.once = False
+        """Whether the box is to end with its next job: nobody will use it again."""
         self._numbers = 0
         self._closing: list[Callable[[], None]] = []
         sock.setblocking(False)
@@ -119,7 +121,8 @@ class SocketLink:
             if session:
                 pair, theirs = socket.socketpair()
                 inside.append(theirs.detach())
-            send(self._sock, ("start", job.number, kind, session, agent_limits(limits, session)), inside)
+            own = agent_limits(limits, session)
+            send(self._sock, ("start", job.number, kind, session, own, self.once), inside)
         except OSError as error:
             for fd in ours:
                 os.close(fd)
@@ -189,6 +192,8 @@ class SocketLink:
             self._lost(line)
             return
         number, end = parse_end(line)
+        if self.once:
+            self._loop.remove_reader(self._sock.fileno())  # its end is no loss
         job = self._jobs.pop(number, None)
         if job is not None and not job.end.done():
             job.end.set_result(end)

@@ -33,6 +33,7 @@ class StreamLink:
 
     def __init__(self, writer: Callable[[bytes], None]) -> None:
         self.alive = True
+        self.once = False
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[str] = self._loop.create_future()
         self._write = writer

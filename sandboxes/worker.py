@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .base import Limits, SandboxUnavailable, WorkerDied
-from .bundle import boot
+from .bundle import boot, compiled
 from .machine import STAGE, WORKER_UID, Interpreter
-from .socket_link import SocketLink
+from .socket_link import SocketLink, memory_file
 
 START_S = 60.0
 """How long a worker may take to start: its preloaded imports happen in this time."""
@@ -64,21 +64,23 @@ class Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         errors, errors_w = os.pipe2(os.O_CLOEXEC)
         plan, plan_w = os.pipe2(os.O_CLOEXEC)
+        code = memory_file(compiled())
         launch = Path(__file__).parent / "agent" / "launch.py"
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(launch)],
                 stdin=plan,
-                stdout=subprocess.DEVNULL,
+                stdout=errors_w,
                 stderr=errors_w,
                 env={},
                 cwd="/",
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), code],
                 start_new_session=True,
             )
-            text = json.dumps(launch_plan(spec, theirs.fileno())).encode()
+            text = json.dumps(launch_plan(spec, theirs.fileno(), code)).encode()
         finally:
             theirs.close()
+            os.close(code)
             os.close(errors_w)
             os.close(plan)
         with open(plan_w, "wb") as pipe:  # noqa: PTH123 - a descriptor
@@ -148,7 +150,7 @@ class Worker:
         self.process.wait(timeout=10)
 
 
-def launch_plan(spec: WorkerSpec, control: int) -> dict[str, object]:
+def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
     """Return what `agent/launch.py` is to do: the user to become, the trees to gather, the command."""
     root = os.geteuid() == 0
     trees = [(spec.python.base, "python"), *((site, f"site{i}") for i, site in enumerate(spec.python.site))]
@@ -167,11 +169,17 @@ def launch_plan(spec: WorkerSpec, control: int) -> dict[str, object]:
         "scratch": f"{spec.folder}/tmp" if spec.unsafe else "/tmp",
     }
     if spec.unsafe:
-        code = boot("server", options, list(spec.python.site))
-        argv = [f"{spec.python.base}/{spec.python.executable}", "-S", "-s", "-c", code]
+        program = boot("server", options, list(spec.python.site), fd=code)
+        argv = [f"{spec.python.base}/{spec.python.executable}", "-S", "-s", "-c", program]
         return {"uid": None, "stage": "", "trees": [], "argv": argv, "parent": os.getpid()}
     sites = [f"/opt/site{i}" for i in range(len(spec.python.site))]
-    program = [f"/opt/python/{spec.python.executable}", "-S", "-s", "-c", boot("server", options, sites)]
+    program = [
+        f"/opt/python/{spec.python.executable}",
+        "-S",
+        "-s",
+        "-c",
+        boot("server", options, sites, fd=code),
+    ]
     argv = [
         bwrap,
         *namespaces(spec.single),

@@ -8,6 +8,9 @@ result. The pipe is closed before the program starts, so that a program can neve
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` would load enum
+import atexit
+import fcntl
+import gc
 import marshal
 import os
 import resource
@@ -66,8 +69,6 @@ def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[
     0, 1, 2 are the program's streams, 3 the payload, 4 the status pipe, 5 a session's socket.
     """
     os.setsid()
-    for fd in (*fds, status):
-        os.set_inheritable(fd, False)
     high = [_lift(fd) for fd in (*fds[1:4], fds[0], status, *fds[4:])]
     for number, fd in enumerate(high):
         os.dup2(fd, number, inheritable=number < 3)
@@ -100,8 +101,6 @@ def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[
 
 def _lift(fd: int) -> int:
     """Copy a descriptor above the fixed numbers."""
-    import fcntl
-
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 16)
 
 
@@ -191,15 +190,6 @@ def default_signals() -> None:
         _signal.signal(number, _signal.SIG_DFL)
 
 
-def fresh_streams() -> None:
-    """Make new text streams on the job's own descriptors; the inherited ones are the server's."""
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
-    for name in ("stdin", "stdout", "stderr"):
-        setattr(sys, f"__{name}__", getattr(sys, name))
-
-
 def fresh_main(path: str) -> types.ModuleType:
     """Make an empty `__main__`."""
     module = types.ModuleType("__main__")
@@ -209,17 +199,17 @@ def fresh_main(path: str) -> types.ModuleType:
 
 
 def prepare(argv: list[str]) -> None:
-    """Make the interpreter look as if it had just been started for this program."""
-    fresh_streams()
+    """Make the interpreter look as if it had just been started for this program.
+
+    Its streams are the server's own objects, which have never been used: their descriptors are the job's by now.
+    """
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     sys.argv[:] = argv
     sys.path.insert(0, work)
     if "random" in sys.modules:
         sys.modules["random"].seed()
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-    import gc
-
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
     gc.enable()
 
 
@@ -261,8 +251,6 @@ def leave(status: int) -> None:
     try:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
-        import atexit
-
         atexit._run_exitfuncs()
     except BaseException as error:
         exit_status(error)

@@ -56,7 +56,11 @@ def gather(libc: ctypes.CDLL, stage: str, trees: list[list[str]]) -> None:
 def main() -> None:
     """Read the plan from standard input and carry it out."""
     plan = json.loads(sys.stdin.buffer.read())
-    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    read, write = (
+        os.pipe()
+    )  # an ended pipe, as a program's input will be: the interpreter's streams depend on it
+    os.close(write)
+    os.dup2(read, 0)
     libc = ctypes.CDLL(None, use_errno=True)
     if plan["uid"] is not None:
         gather(libc, plan["stage"], plan["trees"])

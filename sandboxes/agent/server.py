@@ -42,6 +42,8 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
             __import__(name)
         except Exception as error:
             problems.append(f"{name}: {type(error).__name__}: {error}")
+    if "numpy" in sys.modules:
+        __import__("numpy.random")  # it is loaded late otherwise, by each program
     if problems:
         control.send(("preload " + "; ".join(problems)).encode()[:4000])
         os._exit(1)
@@ -128,7 +130,10 @@ def serve_box(sock: _socket.socket, program: bytes, base_pages: int, *, sweep: b
     def report(number: int, reason: str, status: int, wall: float, cpu: float, rss: int, text: str) -> None:
         line = f"done {number} {reason} {status} {wall:.6f} {cpu:.6f} {rss} {text}"
         sock.send(line.encode("utf-8", "replace")[:4000])
+        if last:
+            os._exit(0)
 
+    last = False
     inside = box.Box(report, base_pages=base_pages, sweep=sweep)
     fd = sock.fileno()
     inside.poller.register(fd, 1)
@@ -140,6 +145,7 @@ def serve_box(sock: _socket.socket, program: bytes, base_pages: int, *, sweep: b
                 os._exit(0)
             message = marshal.loads(data)
             if message[0] == "start":
+                last = last or message[5]
                 inside.start(message[1], message[2], message[3], message[4], fds)
             elif message[0] == "stop":
                 inside.stop(message[1], message[2])
