@@ -169,8 +169,8 @@ def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
         "scratch": f"{spec.folder}/tmp" if spec.unsafe else "/tmp",
     }
     if spec.unsafe:
-        program = boot("server", options, list(spec.python.site), fd=code)
-        argv = [f"{spec.python.base}/{spec.python.executable}", "-S", "-s", "-c", program]
+        text = boot("server", options, list(spec.python.site), fd=code)
+        argv = [f"{spec.python.base}/{spec.python.executable}", "-S", "-s", "-c", text]
         return {"uid": None, "stage": "", "trees": [], "argv": argv, "parent": os.getpid()}
     sites = [f"/opt/site{i}" for i in range(len(spec.python.site))]
     program = [

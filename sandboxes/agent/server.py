@@ -15,6 +15,7 @@ import gc
 import marshal
 import os
 import resource
+import select
 import sys
 
 from . import box, files, job, seccomp, system
@@ -22,6 +23,8 @@ from . import box, files, job, seccomp, system
 NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 MESSAGE = 1 << 16
 FDS = 8
+REAP_MS = 500
+"""How long the remains of a box that has ended may stay."""
 
 
 def receive(sock: _socket.socket) -> tuple[bytes, list[int]]:
@@ -60,16 +63,17 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
     if options["single"]:
         place(options)
         serve_box(control, program, private, sweep=not options["unsafe"])
+    waiting = select.poll()
+    waiting.register(control.fileno(), select.POLLIN)
+    boxes = False
     while True:
+        ready = waiting.poll(REAP_MS if boxes else None)
+        boxes = collect()
+        if not ready:
+            continue
         data, fds = receive(control)
         if not data:
             os._exit(0)
-        while True:  # collect boxes that have ended
-            try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    break
-            except ChildProcessError:
-                break
         _, disk, inodes = marshal.loads(data)
         try:
             pid = system.clone(NAMESPACES)
@@ -89,8 +93,19 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
                     pass
             finally:
                 os._exit(1)
+        boxes = True
         for fd in fds:
             os.close(fd)
+
+
+def collect() -> bool:
+    """Reap boxes that have ended; whether any is still there."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return True
+        except ChildProcessError:
+            return False
 
 
 def place(options: dict) -> None:  # type: ignore[type-arg]

@@ -90,11 +90,12 @@ def test_soak_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with open_or_skip(limits=limits) as pool:
         asyncio.run(mixed_runs(pool, 200))
         asyncio.run(pool.warm())
+        time.sleep(1.5)
         settled = (descendants(os.getpid()), len(os.listdir("/proc/self/fd")), resident_mb())  # noqa: PTH208
         mounts = Path("/proc/mounts").read_text()
         reasons = asyncio.run(mixed_runs(pool, RUNS))
         asyncio.run(pool.warm())
-        time.sleep(0.5)
+        time.sleep(1.5)
         assert sum(reasons.values()) == RUNS
         assert pool.stats().retried == 0
         processes, files, memory = descendants(os.getpid()), len(os.listdir("/proc/self/fd")), resident_mb()  # noqa: PTH208
