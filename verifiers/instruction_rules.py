@@ -120,7 +120,7 @@ def nth_paragraph_first_word(text: str, given: Arguments, hard: bool) -> bool:
 
 def number_placeholders(text: str, given: Arguments, hard: bool) -> bool:
     """At least so many `[placeholders]`."""
-    found = re.findall(r"\[.*?\]", text)
+    found = _bracketed(text, r"\[[^\]\n]*\]", "]")
     if hard:
         found = list(
             {inner.lower() for part in found if (inner := part[1:-1].strip()) and re.search(r"\w", inner)}
@@ -128,24 +128,37 @@ def number_placeholders(text: str, given: Arguments, hard: bool) -> bool:
     return len(found) >= int(given["num_placeholders"])
 
 
+def _bracketed(text: str, pattern: str, closer: str) -> list[str]:
+    """Return the matches of a pattern that ends with `closer`, line by line: what never closes is not searched."""
+    found: list[str] = []
+    for line in text.split("\n"):
+        end = line.rfind(closer)
+        if end >= 0:
+            found.extend(re.findall(pattern, line[: end + len(closer)]))
+    return found
+
+
 def postscript(text: str, given: Arguments, hard: bool) -> bool:
     """A postscript, begun by its marker."""
     marker = given["postscript_marker"].strip()
     lowered = text.lower()
     if marker == "P.P.S":
-        pattern = r"\s*p\.\s?p\.\s?s.*$"
+        pattern = r"p\.\s?p\.\s?s.*$"
     elif marker == "P.S.":
-        pattern = r"\s*p\.\s?s\..*$"
+        pattern = r"p\.\s?s\..*$"
     else:
-        pattern = rf"\s*{re.escape(marker.lower()) if hard else _pattern(marker.lower())}.*$"
+        pattern = rf"{re.escape(marker.lower()) if hard else _pattern(marker.lower())}.*$"
     if not hard:
-        return bool(re.findall(pattern, lowered, re.MULTILINE))
-    found = list(re.finditer(r"^" + pattern, lowered, re.MULTILINE))
+        return re.search(pattern, lowered, re.MULTILINE) is not None
+    found = list(re.finditer(r"^[ \t]*" + pattern, lowered, re.MULTILINE))
     return bool(found) and len(words(lowered[found[-1].start() :])) > len(words(marker)) + 1
 
 
 def number_bullets(text: str, given: Arguments, hard: bool) -> bool:
     """Exactly so many bullet points."""
+    text = re.sub(
+        r"\n\s+", "\n", text
+    )  # what stands before a bullet does not matter, and costs nothing this way
     found = re.findall(r"^\s*\*[^\*].*$", text, re.MULTILINE) + re.findall(r"^\s*-.*$", text, re.MULTILINE)
     if hard and any(not words(bullet) for bullet in found):
         return False
@@ -195,7 +208,7 @@ def json_format(text: str, given: Arguments, hard: bool) -> bool:
 
 def title(text: str, given: Arguments, hard: bool) -> bool:
     """A title in <<double angle brackets>>."""
-    found = [t.lstrip("<").rstrip(">").strip() for t in re.findall(r"<<[^\n]+>>", text)]
+    found = [t.lstrip("<").rstrip(">").strip() for t in _bracketed(text, r"<<[^\n]+>>", ">>")]
     return any(words(t) for t in found) if hard else any(found)
 
 

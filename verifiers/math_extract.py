@@ -37,12 +37,11 @@ _ANSWER_IS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _CALCULATION = re.compile(r"<<[^<>\n]*>>")  # the calculator notes of grade-school solutions
-_FORMULA = re.compile(
-    r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?!\d)(?P<b>(?:[^$\\]|\\.)+)\$"
-    r"|(?<!\\)\$(?P<f>\d(?:[^$\\\n<]|\\.)*)(?<![\s+\-*/=(<])\$(?!\d)|\\\((?P<c>.+?)\\\)|\\\[(?P<d>.+?)\\\]"
-    r"|\\begin\{(?P<env>align|aligned|equation|gather|alignat)\*?\}(?P<e>.+?)\\end\{(?P=env)\*?\}",
-    re.DOTALL,
+_OPENER = re.compile(
+    r"\$\$|(?<!\\)\$|\\\(|\\\[|\\begin\{(?P<env>align|aligned|equation|gather|alignat)(?P<star>\*?)\}"
 )
+_CLOSERS = {"$$": "$$", "\\(": "\\)", "\\[": "\\]"}
+_DOLLAR = re.compile(r"(?<!\\)\$")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*|__([^_\n]+)__|\\textbf\{([^{}]+)\}")
 _PROSE = word_set(
     "the is of it we so thus then that this are to be because which answer hence therefore here has have can "
@@ -116,10 +115,10 @@ def _segment(rest: str) -> str:
         rest = rest.replace("**", "", 1)
     opener = re.compile(r"\$\$|\\\[|\\\(|\$").match(rest)
     if opener:
-        formula = _FORMULA.match(rest)
-        if formula:
-            tail = rest[formula.end() : formula.end() + 200].partition("\n")[0]
-            return formula.group() + _sentence(tail)
+        found = formulas(rest)
+        if found and found[0].start == 0:
+            tail = rest[found[0].end : found[0].end + 200].partition("\n")[0]
+            return rest[: found[0].end] + _sentence(tail)
     line = rest.partition("\n")[0]
     return _sentence(line).strip()
 
@@ -188,23 +187,65 @@ def _words(text: str, marked: str) -> Extraction:
     choices = list(_CHOICE.finditer(text))
     if choices:
         return Extraction(choices[-1][1] or choices[-1][2], "words")
-    formulas = list(_FORMULA.finditer(text))
-    if formulas and "\\text" in formulas[-1].group():
-        return Extraction(_content(formulas[-1]), "formula")
+    found = formulas(text)
+    if found and "\\text" in found[-1].content:
+        return Extraction(found[-1].content, "formula")
     bold = _bold(marked)
     if bold is not None:
         return bold
-    if formulas:
-        return Extraction(_content(formulas[-1]), "formula")
+    if found:
+        return Extraction(found[-1].content, "formula")
     return Extraction(text.split("\n")[-1].strip(), "words")
 
 
-def _content(match: re.Match[str]) -> str:
-    content = next(match[key] for key in "abcdef" if match[key] is not None)
-    if match["env"]:
-        last = re.split(r"\\\\", content.strip().removesuffix("\\\\"))[-1]
-        return last.replace("&", " ").strip()
-    return content.strip()
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """One formula of a text."""
+
+    start: int
+    """Offset of its opening delimiter."""
+    end: int
+    """Offset after its closing delimiter."""
+    content: str
+    """What stands between; of an aligned environment the last line."""
+
+
+def formulas(text: str) -> list[Formula]:
+    """Return the formulas of a text in order, by one scan: `$..$`, `$$..$$`, `\\(..\\)`, `\\[..\\]`, aligned lines."""
+    found: list[Formula] = []
+    never: set[str] = set()  # closers that do not come any more
+    position = 0
+    while opener := _OPENER.search(text, position):
+        position = start = opener.end()
+        token = opener.group()
+        closer = _CLOSERS.get(token) or (
+            f"\\end{{{opener['env']}{opener['star']}}}" if opener["env"] else "$"
+        )
+        if closer in never:
+            continue
+        if closer == "$":
+            closing = _DOLLAR.search(text, start)
+            end = closing.start() if closing else -1
+        else:
+            end = text.find(closer, start)
+        if end < 0:
+            never.add(closer)
+            continue
+        content = text[start:end]
+        if not content.strip() or (
+            closer == "$" and content[0].isdigit() and _is_price(content, text[end + 1 : end + 2])
+        ):
+            continue
+        position = end + len(closer)
+        if opener["env"]:
+            content = re.split(r"\\\\", content.strip().removesuffix("\\\\"))[-1].replace("&", " ")
+        found.append(Formula(opener.start(), position, content.strip()))
+    return found
+
+
+def _is_price(content: str, after: str) -> bool:
+    """Whether a dollar sign before a digit is a price: the next one is no end of a formula."""
+    return content[-1] in " +-*/=(<\n" or "\n" in content or "<" in content or after.isdigit()
 
 
 def _no_formula(content: str) -> bool:
@@ -213,9 +254,9 @@ def _no_formula(content: str) -> bool:
 
 
 def _formula(text: str) -> Extraction | None:
-    found = [m for m in _FORMULA.finditer(text) if not _no_formula(_content(m).replace("\\$", ""))]
-    while found and re.fullmatch(r"[A-Za-z]|\\[a-z]+", _content(found[-1])) and len(_content(found[-1])) < 8:
-        if re.match(r"\s*(?:is|was|=|equals)\s+\S*\d", text[found[-1].end() :]) is None:
+    found = [f for f in formulas(text) if not _no_formula(f.content.replace("\\$", ""))]
+    while found and re.fullmatch(r"[A-Za-z]|\\[a-z]+", found[-1].content) and len(found[-1].content) < 8:
+        if re.match(r"\s*(?:is|was|=|equals)\s+\S*\d", text[found[-1].end :]) is None:
             break
         found.pop()
         if not found:
@@ -225,13 +266,13 @@ def _formula(text: str) -> Extraction | None:
     chain = [found[-1]]
     joined_or = False
     for match in reversed(found[:-1]):
-        gap = text[match.end() : chain[0].start()]
-        if re.fullmatch(r"\s*(?:,|,?\s*(?:or|and)|;)\s*(?:maybe|possibly)?\s*", gap) is None:
+        gap = text[match.end : chain[0].start]
+        if len(gap) > 40 or re.fullmatch(r"\s*(?:,|,?\s*(?:or|and)|;)\s*(?:maybe|possibly)?\s*", gap) is None:
             break
         joined_or = joined_or or _OR.search(gap) is not None
         chain.insert(0, match)
-    after = _AFTER_BOX.match(text, chain[-1].end())
-    joined = (r" \text{ or } " if joined_or else ", ").join(dict.fromkeys(_content(m) for m in chain))
+    after = _AFTER_BOX.match(text, chain[-1].end)
+    joined = (r" \text{ or } " if joined_or else ", ").join(dict.fromkeys(f.content for f in chain))
     return Extraction(joined + (" " + after[1] if after else ""), "formula")
 
 

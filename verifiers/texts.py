@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 _WORD = re.compile(r"\w+")
 _ABBREVIATIONS = frozenset(
@@ -45,7 +46,7 @@ _ABBREVIATIONS = frozenset(
         *("ft", "fig", "vol", "ave", "r.i", "n.y", "l.a", "mt", "messrs", "cie", "a.d", "b.c", "j.r", "w.w"),
     )
 )
-_END = re.compile(r"(?P<token>\S*)(?P<mark>[.?!])(?P<closing>[\"')\]}’”*_]*)\s+(?=(?P<next>\S+))")
+_CLOSING = "\"')]}’”*_"
 _TOKEN_PARTS = re.compile(
     r"""
     (?:[A-Za-z]\.){2,}            # U.S.
@@ -71,14 +72,17 @@ def count_sentences(text: str) -> int:
     text = text.strip()
     if not text:
         return 0
-    return 1 + sum(1 for match in _END.finditer(text) if _ends(match))
+    listed = text.split()
+    return 1 + sum(1 for token, following in pairwise(listed) if _ends(token.rstrip(_CLOSING), following))
 
 
-def _ends(match: re.Match[str]) -> bool:
-    if match["mark"] != ".":
+def _ends(token: str, following: str) -> bool:
+    if not token or token[-1] not in ".?!":
+        return False
+    if token[-1] != ".":
         return True
-    token = match["token"].lstrip("\"'([{*_“‘").lower()
-    following = match["next"].lstrip("\"'([{*_“‘")
+    token = token[:-1].lstrip("\"'([{*_“‘").lower()
+    following = following.lstrip("\"'([{*_“‘")
     if token.endswith("."):  # an ellipsis ends a sentence only before a capital
         return bool(following[:1].isupper())
     last = token.rpartition("-")[2]

@@ -20,7 +20,8 @@ def calls_of(reply: Reply) -> tuple[ToolCall, ...]:
     if reply.tool_calls or reply.parse_error:
         return reply.tool_calls
     text = without_thinking(reply)
-    tagged = re.findall(r"<tool_call>(.*?)</tool_call>", text[:_MAX_CHARACTERS], re.DOTALL)
+    pieces = text[:_MAX_CHARACTERS].split("</tool_call>")[:-1]
+    tagged = [piece.partition("<tool_call>")[2] for piece in pieces if "<tool_call>" in piece]
     if tagged:
         return tuple(_numbered([call for part in tagged for call in _json_calls(part)]))
     text = re.sub(r"^```\w*\n?|```$", "", text.strip()).strip()

@@ -1,0 +1,224 @@
+"""No input makes a verifier raise, hang or leave a reply ungraded."""
+
+# ruff: noqa: E501 - rows of a table
+
+from __future__ import annotations
+
+import os
+import random
+import string
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quintain.verifiers import (
+    Choice,
+    ExactMatch,
+    FinalNumber,
+    FuzzyMatch,
+    Instructions,
+    JsonFields,
+    JsonSchema,
+    MathAnswer,
+    RegexMatch,
+    Tags,
+    Task,
+    ToolCalls,
+    Verifier,
+    WordOverlap,
+)
+from quintain.verifiers.instruction_rules import RULES
+from quintain.verifiers.math_extract import extract
+from quintain.verifiers.math_nodes import Unreadable
+from quintain.verifiers.math_reader import read
+
+ARGUMENTS = {
+    "keywords": ["a", "b("], "keyword": "a", "relation": "at least", "frequency": 2, "forbidden_words": ["x"], "letter": "e",
+    "let_relation": "less than", "let_frequency": 9, "language": "fr", "num_sentences": 3, "num_paragraphs": 2,
+    "num_words": 9, "first_word": "a", "nth_paragraph": 1, "num_placeholders": 1, "postscript_marker": "P.S.",
+    "num_bullets": 2, "num_highlights": 1, "section_spliter": "Section", "num_sections": 2, "prompt_to_repeat": "a",
+    "end_phrase": "b", "capital_relation": "at least", "capital_frequency": 2,
+}  # fmt: skip
+
+JUDGES: list[tuple[Verifier, Task]] = [
+    *((MathAnswer(), Task("t", "", gold)) for gold in ("42", "\\frac{x+1}{2}", "(1,2)", "[0,1)", "x<3", "\\{1,2\\}", "D", "y=2x", "\\begin{pmatrix}1&2\\end{pmatrix}", "5\\text{ cm}", "yes", "1, 2")),
+    (FinalNumber(), Task("t", "", 42)),
+    *((Instructions(mode), Task("t", "", {"instruction_id_list": sorted(RULES), "kwargs": [ARGUMENTS] * 25})) for mode in ("strict", "loose", "hard")),
+    (ToolCalls(), Task("t", "", [{"f": {"a": [1, ""]}}])),
+    (ExactMatch(), Task("t", "", "Paris")),
+    (FuzzyMatch(), Task("t", "", "Paris")),
+    (WordOverlap(), Task("t", "", "Paris is it")),
+    (WordOverlap("rouge_l"), Task("t", "", "Paris is it")),
+    (Choice(), Task("t", "", "B")),
+    (RegexMatch(), Task("t", "", r"\d+")),
+    (JsonSchema(), Task("t", "", {"type": "object", "properties": {"a": {"type": "integer"}}})),
+    (JsonFields(), Task("t", "", {"a": 1})),
+    (Tags(), Task("t", "")),
+]  # fmt: skip
+
+PIECES = [
+    *"0123456789+-*/^_=<>()[]{}|,;:.!%&$#@~'\"\\ \n\txyzabcDEFie",
+    "\\frac", "\\sqrt", "\\boxed{", "\\text{", "\\left", "\\right", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "\\cup", "\\in",
+    "\\infty", "\\pm", "\\pi", "\\sin", "\\log_", "\\sum_{k=1}^{n}", "\\int", "\\binom", "\\le", "\\ne", "^{", "_{", "{{", "}}", "<think>",
+    "</think>", "<answer>", "</answer>", "####", "the answer is ", " or ", " and ", "**", "$$", "\\[", "\\]", "10^{10^{10}}", "9!", "½", "²",
+    "−", "∞", "√", "π", "\u200b", "\ud800", "🙂", "１２", "```json\n", '{"a": ', "[f(a=", "null", "NaN", "1e999", "cm", "\\%", "\\overline{3}",
+    "x=3", "(1,2)", "\\{", "\\}", "\\mid", "\\choose", "\\over", "0.\\overline{", "\x00", "A.", "* ", "[x]", "P.S.",
+]  # fmt: skip
+
+
+def soup(random_: random.Random, length: int) -> str:
+    return "".join(random_.choice(PIECES) for _ in range(length))
+
+
+def judged(reply: str, limit_s: float = 5.0) -> None:
+    for judge, task in JUDGES:
+        started = time.thread_time()
+        score = judge(reply, task)
+        seconds = time.thread_time() - started
+        assert score.graded, (type(judge).__name__, task.answer, reply[:300], score.reason)
+        assert seconds < limit_s, (type(judge).__name__, task.answer, reply[:300], seconds)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_soups_of_tokens(seed: int) -> None:
+    random_ = random.Random(f"soup {seed}")
+    judged(soup(random_, random_.choice([3, 10, 30, 100])))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text(reply: str) -> None:
+    judged(reply)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet=string.printable + "½²−∞", max_size=60))
+def test_any_boxed_text(reply: str) -> None:
+    judged(f"\\boxed{{{reply}}}")
+
+
+HUGE = {
+    "one megabyte of letters": "a" * 10**6,
+    "one megabyte of words": "word " * 200_000,
+    "one megabyte of digits": "7" * 10**6,
+    "one megabyte of numbers": "12 " * 333_333,
+    "one megabyte of spaces": " " * 10**6,
+    "one megabyte of newlines": "\n" * 10**6,
+    "open boxes": "\\boxed{" * 140_000,
+    "open and closed boxes": "\\boxed{1}" * 110_000,
+    "open thinking": "<think>" * 140_000,
+    "closed thinking": "</think>" * 120_000,
+    "open answers": "<answer>" * 120_000,
+    "dollars": "$" * 10**6,
+    "dollars and digits": "$1" * 500_000,
+    "display dollars": "$$x" * 330_000,
+    "open parentheses": "(" * 10**6,
+    "open braces": "{" * 10**6,
+    "open brackets of JSON": "[" * 10**6,
+    "fractions": "\\boxed{" + "\\frac{" * 100_000,
+    "a tall power": "\\boxed{" + "9^" * 100_000 + "9}",
+    "a boxed text of 100,000 characters": "\\boxed{" + "x" * 100_000 + "}",
+    "a boxed sum of 100,000 terms": "\\boxed{" + "1+" * 100_000 + "1}",
+    "stars": "*" * 10**6,
+    "bold stars": "**a" * 330_000,
+    "hashes": "####" * 250_000,
+    "answer is": "the answer is " * 70_000,
+    "answers and dollars": "answer: $" * 110_000,
+    "calculator notes": "<<" * 500_000,
+    "align": "\\begin{align}" * 75_000,
+    "display brackets": "\\[" * 500_000,
+    "angle brackets": "<" * 10**6,
+    "full stops": ". " * 500_000,
+    "commas and numbers": "1, " * 330_000,
+    "or and numbers": "1 or " * 200_000,
+    "quotes": '"' * 10**6,
+    "backslashes": "\\" * 10**6,
+    "texts": "\\text{" * 160_000,
+    "surrogates": "\ud800" * 100_000,
+    "emoji": "🙂" * 250_000,
+    "random bytes": random.Random(1).randbytes(10**6).decode("latin-1"),
+    "random unicode": "".join(map(chr, random.Random(2).choices(range(1, 0xD7FF), k=250_000))),
+    "random tokens": soup(random.Random(3), 200_000),
+    "fences": "```\n" * 250_000,
+    "section headings": "Section 1 " * 100_000,
+    "six stars": "******" * 160_000,
+    "placeholders": "[" * 500_000 + "]" * 500_000,
+    "tool calls": "<tool_call>" * 90_000,
+    "json calls": '[{"name":' * 110_000,
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_no_megabyte_makes_a_verifier_hang(name: str) -> None:
+    judged(HUGE[name], limit_s=20.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="0123456789+-*/^_=<>()[]{}|,;:.!%\\ xyabei", max_size=40))
+def test_the_reader_reads_or_says_why_not(text: str) -> None:
+    try:
+        read(text)
+    except Unreadable as error:
+        assert str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=300))
+def test_extraction_finds_text_that_is_there_or_nothing(text: str) -> None:
+    assert extract(text).how in {
+        "boxed",
+        "answer tag",
+        "####",
+        "answer is",
+        "whole",
+        "formula",
+        "bold",
+        "number",
+        "words",
+        "missing",
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(-(10**30), 10**30), st.integers(1, 10**6))
+def test_any_fraction_is_read_in_every_spelling(top: int, bottom: int) -> None:
+    task = Task("t", "", f"{top}/{bottom}")
+    judge = MathAnswer()
+    for spelling in (
+        f"\\frac{{{top}}}{{{bottom}}}",
+        f"\\dfrac{{{-top}}}{{-{bottom}}}",
+        f"{2 * top}/{2 * bottom}",
+    ):
+        assert judge(f"\\boxed{{{spelling}}}", task).value == 1, spelling
+    assert judge(f"\\boxed{{\\frac{{{top + 1}}}{{{bottom}}}}}", task).value == 0
+
+
+def test_verdicts_are_the_same_from_any_thread_under_load() -> None:
+    cases = [
+        ("x^2-9", "(x-3)(x+3)"),
+        ("\\sec^2 y", "\\tan^2 y+1"),
+        ("\\frac{1}{2}", "0.5"),
+        ("\\sin 2u", "2\\sin u"),
+        ("[0,1)", "0\\le x<1"),
+    ]
+    judge = MathAnswer()
+
+    def verdicts(_: int) -> list[float]:
+        return [judge(f"\\boxed{{{answer}}}", Task("t", "", gold)).value for gold, answer in cases]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(map(tuple, threads.map(verdicts, range(200)))) == {(1, 1, 1, 0, 1)}
+    assert threading.active_count() < 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_replies_through_every_verifier() -> None:
+    count = int(os.environ.get("QUINTAIN_FUZZ_REPLIES", "10000"))
+    for seed in range(count):
+        random_ = random.Random(f"many {seed}")
+        text = soup(random_, random_.choice([1, 2, 5, 10, 20, 40]))
+        judged(text if seed % 2 else f"\\boxed{{{text}}}")
