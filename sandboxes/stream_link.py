@@ -89,6 +89,7 @@ class StreamLink:
         if kind == b"R":
             if not self.ready.done():
                 self.ready.set_result(body.decode("ascii", "replace"))
+                self._tell("hello", 0)
             return
         job = self._jobs.get(number)
         if job is None:

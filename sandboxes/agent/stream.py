@@ -12,6 +12,7 @@ import gc
 import marshal
 import os
 import resource
+import select
 import struct
 import sys
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHUNK = 1 << 16
+FIRST_WORD_S = 60.0
+"""A supervisor that has not said a word by then died between making the container and attaching to it."""
 OUT, ERR, CHANNEL, DROPPED, DONE, READY, CLOSED = b"O", b"E", b"C", b"X", b"D", b"R", b"c"
 
 
@@ -185,8 +188,6 @@ class Agent:
     def write_channel(self, fd: int, data: bytes) -> None:
         """Give a session its bytes; one that does not read them is not waited for long."""
         view = memoryview(data)
-        import select
-
         while view:
             if not select.select([], [fd], [], 5.0)[1]:
                 return
@@ -197,6 +198,8 @@ class Agent:
 
     def serve(self) -> None:
         """Go on until the stream ends."""
+        if not select.select([self.source], [], [], FIRST_WORD_S)[0]:
+            os._exit(1)
         while True:
             for fd in self.box.wait():
                 if fd == self.source:
