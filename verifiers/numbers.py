@@ -10,11 +10,12 @@ from .base import Episode, Score, Task, Verifier
 from .final_answer import after_hashes, answer_tag, boxes, without_thinking
 
 _NUMBER = re.compile(
-    r"(?<![\w.])(?P<sign>[-−+]?)[$€£¥]?"
+    r"(?<![\w.])(?=[-−+]?[$€£¥]?\.?\d)(?P<sign>[-−+]?)[$€£¥]?"
     r"(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?P<decimals>\.\d+)?"
     r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w)|/(?P<denominator>\d+)(?![\d.]))?"
 )
 _MARKUP = str.maketrans({"{": " ", "}": " ", "*": " ", "_": " ", "`": " "})
+_MAX_CHARACTERS = 200_000  # from the end of a reply; the final number is not before
 _MAX_DIGITS = 1000  # longer digit strings are no answers; the bound keeps integer arithmetic cheap
 
 
@@ -66,7 +67,7 @@ def gold_number(task: Task) -> Fraction:
 
 def final_number(text: str) -> Fraction | None:
     """Return the final number of `text`, or None where it has none."""
-    text = without_thinking(text)
+    text = without_thinking(text[-_MAX_CHARACTERS:])
     boxed = boxes(text)
     marked = (boxed[-1].content if boxed else None, answer_tag(text), after_hashes(text))
     for part in marked:

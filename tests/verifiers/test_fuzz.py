@@ -83,19 +83,19 @@ def judged(reply: str, limit_s: float = 5.0) -> None:
         assert seconds < limit_s, (type(judge).__name__, task.answer, reply[:300], seconds)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_soups_of_tokens(seed: int) -> None:
     random_ = random.Random(f"soup {seed}")
     judged(soup(random_, random_.choice([3, 10, 30, 100])))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text(reply: str) -> None:
     judged(reply)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(alphabet=string.printable + "½²−∞", max_size=60))
 def test_any_boxed_text(reply: str) -> None:
     judged(f"\\boxed{{{reply}}}")
@@ -152,6 +152,12 @@ HUGE = {
 }
 
 
+@pytest.mark.parametrize("name", HUGE)
+def test_no_pattern_repeated_makes_a_verifier_hang(name: str) -> None:
+    judged(HUGE[name][:20_000], limit_s=2.0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HUGE)
 def test_no_megabyte_makes_a_verifier_hang(name: str) -> None:
     judged(HUGE[name], limit_s=20.0)
