@@ -307,5 +307,8 @@ def run_anywhere(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "a value too long to write down"
     return text if len(text) <= 100 else text[:97] + "..."

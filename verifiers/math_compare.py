@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .math_equal import STRICT, Decider, Rules, same
-from .math_evaluate import Inexact, NoNumber, NotRational, TooLarge, Undefined, exact, sample_point
+from .math_evaluate import NoNumber, NotRational, TooLarge, Undefined, exact, sample_point
 from .math_nodes import (
     Call,
     Const,
@@ -26,7 +26,9 @@ from .math_nodes import (
     walk,
     works,
 )
+from .math_quantity import harmonised, proportional, same_units, split_units, unit_text
 from .math_sets import FLIPPED, INEQUALITIES, region, same_regions
+from .math_settle import assignment, bare, named, residue, settled, vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,116 +51,6 @@ def compare(gold: Node, answer: Node, rules: Rules = STRICT, decide: Decider | N
     Raises `TooLargeToCompare` where values beyond the budgets would have to be compared.
     """
     return _Comparison(rules, decide).run(settled(gold), settled(answer))
-
-
-# --- one form for the same thing
-
-
-def settled(node: Node) -> Node:
-    """Return a node with every plus-minus written out and lists of assignments brought to one form."""
-    parts = _expanded(node)
-    if isinstance(node, Several):
-        flat: list[Node] = []
-        for item in node.items:
-            inner = settled(item)
-            flat.extend(inner.items if isinstance(inner, Several) else [inner])
-        return _values(tuple(flat), node.joined)
-    if len(parts) > 1:
-        return _values(tuple(parts), ",")
-    if isinstance(node, Group):
-        if node.left == "{|" and isinstance(node.items[0], Relation) and (named := assignment(node.items[0])):
-            return settled(Group("{", "}", (named[1],)))
-        items: list[Node] = []
-        for item in node.items:
-            both = _expanded(item)
-            items.extend(both if node.left == "{" else [item])
-        return Group(node.left, node.right, tuple(items))
-    return parts[0]
-
-
-def _expanded(node: Node) -> list[Node]:
-    """Return the two nodes that a plus-minus stands for (upper signs, lower signs), else the node alone."""
-    if isinstance(node, Group | Several | Matrix) or not any(
-        isinstance(n, Call) and n.name in {"pm", "mp"} for n in walk(node)
-    ):
-        return [node]
-    return [_chosen(node, upper=True), _chosen(node, upper=False)]
-
-
-def _chosen(node: Node, *, upper: bool) -> Node:
-    match node:
-        case Call(name="pm" | "mp" as name, args=(inner,)):
-            chosen = _chosen(inner, upper=upper)
-            return chosen if (name == "pm") == upper else Call("neg", (chosen,))
-        case Call(name=name, args=args):
-            return Call(name, tuple(_chosen(arg, upper=upper) for arg in args))
-        case Relation(sides=sides, ops=ops):
-            return Relation(tuple(_chosen(side, upper=upper) for side in sides), ops)
-        case _:
-            return node
-
-
-def _values(items: tuple[Node, ...], joined: str) -> Node:
-    """Bring `n=2, 3, 4` and `x=2 or x=6` to lists of values; lists of differently named ones stay."""
-    assigned = [assignment(item) if isinstance(item, Relation) else None for item in items]
-    first = assigned[0]
-    if first is not None:
-        name, value = first
-        if isinstance(value, Several):  # never happens after flattening, but keeps the type honest
-            return Several(items, joined)
-        if all(not isinstance(item, Relation) for item in items[1:]):
-            return Several((value, *items[1:]), joined)
-        if all(a is not None and a[0] == name for a in assigned):
-            return Several(tuple(a[1] for a in assigned if a is not None), joined)
-    return Several(items, joined)
-
-
-def assignment(relation: Relation, *, broad: bool = False) -> tuple[Node, Node] | None:
-    """Return name and value of `x = ... = 3` (or `3 = x`); None if neither end is a name.
-
-    `broad` also takes for a name what only the author of a gold answer would write: `sin A = 1/2`.
-    """
-    if any(op not in {"=", "approx"} for op in relation.ops):
-        return None
-    first, last = relation.sides[0], relation.sides[-1]
-    for name, value in ((first, last), (last, first)):
-        if _is_name(name, broad) and not _is_name(value, False) and not _occurs(name, value):
-            return name, value
-    return None
-
-
-def _occurs(name: Node, value: Node) -> bool:
-    """Whether what a relation names stands in its value too: then it is an equation, not an assignment."""
-    if isinstance(name, Call) and name.name.startswith("apply:"):
-        return any(isinstance(n, Call) and n.name == name.name for n in walk(value))
-    return bool(symbols(name) & symbols(value))
-
-
-def _is_name(node: Node, broad: bool) -> bool:
-    match node:
-        case Sym(name=name):
-            return not name.startswith("unit:") and name != "dots"
-        case Call(name=name) if name.startswith("apply:"):
-            return True
-        case Call(name="abs", args=(inner,)):
-            return isinstance(inner, Sym) and len(inner.name) > 1
-        case Call(name="ratio", args=args):
-            return all(isinstance(arg, Sym) for arg in args)
-        case Call(name="div", args=args):
-            return all(isinstance(arg, Sym) and (len(arg.name) > 1 or arg.name.isupper()) for arg in args)
-        case Call(name="mul", args=(_, Sym(name=name))):
-            return name.startswith("angle ")
-        case Call(name="pow", args=(Sym(name=name), _)):
-            return broad or (len(name) > 1 and name.isupper())
-        case Call(name="sin" | "cos" | "tan", args=(Sym(),)):
-            return broad
-        case Group(left="(", items=items):
-            return all(isinstance(item, Sym) for item in items) and len(items) > 1
-        case _:
-            return False
-
-
-# --- the comparison
 
 
 class _Comparison:
@@ -277,7 +169,7 @@ class _Comparison:
             )
         one = Call("add", (gold.sides[0], Call("neg", (gold.sides[1],))))
         two = Call("add", (answer.sides[0], Call("neg", (answer.sides[1],))))
-        if _proportional(one, two, sign=0 if op in {"=", "!=", "equiv"} else -1 if flips else 1):
+        if proportional(one, two, sign=0 if op in {"=", "!=", "equiv"} else -1 if flips else 1):
             return EQUAL
         if op == "=" and (self._substituted(gold, two) or self._substituted(answer, one)):
             return EQUAL
@@ -327,24 +219,24 @@ class _Comparison:
         if isinstance(gold, Several) and isinstance(answer, Several):
             return self._named_lists(gold, answer)
         if isinstance(gold, Several):
-            if isinstance(answer, Group) and answer.left == "(" and _named(gold.items) is not None:
-                return self._ordered(_bare(gold.items), answer.items)
+            if isinstance(answer, Group) and answer.left == "(" and named(gold.items) is not None:
+                return self._ordered(bare(gold.items), answer.items)
             if isinstance(answer, Group) and answer.left == "{":
                 return self._unordered(gold.items, answer.items)
             if isinstance(answer, Group) and len(answer.items) != 2:
-                return self._ordered(_bare(gold.items), answer.items)
+                return self._ordered(bare(gold.items), answer.items)
             if isinstance(answer, Matrix) or not isinstance(answer, Group):
                 return Verdict(False, f"one answer where {len(gold.items)} are wanted")
             return DIFFERENT
         assert isinstance(answer, Several)
         if isinstance(gold, Group) and gold.left == "{":
-            return self._unordered(gold.items, _bare(answer.items))
+            return self._unordered(gold.items, bare(answer.items))
         if isinstance(gold, Group) and answer.joined != "or":
-            return self._ordered(gold.items, _bare(answer.items))
+            return self._ordered(gold.items, bare(answer.items))
         return DIFFERENT
 
     def _named_lists(self, gold: Several, answer: Several) -> Verdict:
-        wanted, given = _named(gold.items), _named(answer.items)
+        wanted, given = named(gold.items), named(answer.items)
         if wanted is not None and given is not None and set(wanted) == set(given):
             pairs = ((wanted[name], given[name]) for name in wanted)
             return next(
@@ -424,8 +316,8 @@ class _Comparison:
                 return Verdict(False, "other ends")
             return self._ordered(gold.items, answer.items)
         for one, other in ((gold, answer), (answer, gold)):
-            if isinstance(one, Matrix) and isinstance(other, Group) and (vector := _vector(one)) is not None:
-                return self._ordered(vector, other.items)
+            if isinstance(one, Matrix) and isinstance(other, Group) and (entries := vector(one)) is not None:
+                return self._ordered(entries, other.items)
         return Verdict(False, "not the same kind of thing")
 
     def _modulo(self, gold: Node, answer: Node) -> Verdict:
@@ -435,10 +327,10 @@ class _Comparison:
             return self._residues(gold, answer)
         inner_gold = gold.item if isinstance(gold, Modulo) else gold
         inner_answer = answer.item if isinstance(answer, Modulo) else answer
-        return self.run(_residue(inner_gold), _residue(inner_answer))
+        return self.run(residue(inner_gold), residue(inner_answer))
 
     def _residues(self, gold: Modulo, answer: Modulo) -> Verdict:
-        one, other = _residue(gold.item), _residue(answer.item)
+        one, other = residue(gold.item), residue(answer.item)
         try:
             modulus = exact(gold.modulus, {})
             difference = exact(one, {}) - exact(other, {})
@@ -456,14 +348,14 @@ class _Comparison:
             and answer.name == "ratio"
         ):
             return self._ratios(gold, answer)
-        answer = _harmonised(gold, answer)
-        gold = _harmonised(answer, gold)
+        answer = harmonised(gold, answer)
+        gold = harmonised(answer, gold)
         value, unit = split_units(gold)
         given, given_unit = split_units(answer)
         if unit and not given_unit and self.rules.require_units:
             return Verdict(False, "the unit is missing")
-        if self.rules.units and unit and given_unit and not _same_units(unit, given_unit):
-            return Verdict(False, f"another unit: {_unit_text(given_unit)} for {_unit_text(unit)}")
+        if self.rules.units and unit and given_unit and not same_units(unit, given_unit):
+            return Verdict(False, f"another unit: {unit_text(given_unit)} for {unit_text(unit)}")
         if self._same(value, given):
             return EQUAL
         if self.rules.percent_as_number and not symbols(gold) and not symbols(answer):
@@ -496,170 +388,3 @@ def _is_set(node: Node) -> bool:
         or (isinstance(node, Group) and node.left.startswith("{"))
         or (isinstance(node, Const) and node.name not in {"pi", "e", "i", "inf"})
     )
-
-
-def _bare(items: Sequence[Node]) -> list[Node]:
-    """Return the values of a list of assignments, and other items as they are."""
-    values: list[Node] = []
-    for item in items:
-        named = assignment(item) if isinstance(item, Relation) else None
-        values.append(named[1] if named is not None else item)
-    return values
-
-
-def _named(items: Sequence[Node]) -> dict[str, Node] | None:
-    named: dict[str, Node] = {}
-    for item in items:
-        pair = assignment(item) if isinstance(item, Relation) else None
-        if pair is None:
-            return None
-        name = pair[0].name if isinstance(pair[0], Sym) else repr(pair[0])
-        if name in named:
-            return None
-        named[name] = pair[1]
-    return named
-
-
-def _vector(matrix: Matrix) -> list[Node] | None:
-    if len(matrix.rows) == 1:
-        return list(matrix.rows[0])
-    if all(len(row) == 1 for row in matrix.rows):
-        return [row[0] for row in matrix.rows]
-    return None
-
-
-def _residue(node: Node) -> Node:
-    return node.sides[-1] if isinstance(node, Relation) else node
-
-
-def split_units(node: Node) -> tuple[Node, dict[str, int]]:
-    """Return an expression without the units that multiply it, and their powers."""
-    units: Counter[str] = Counter()
-    value = _without_units(node, 1, units)
-    return value, {name: power for name, power in units.items() if power}
-
-
-def _without_units(node: Node, sign: int, units: Counter[str]) -> Node:
-    match node:
-        case Sym(name=name) if name.startswith("unit:"):
-            units[name[5:]] += sign
-            return Num(Fraction(1))
-        case Call(name="pow", args=(Sym(name=name), Num(value=power))) if name.startswith("unit:"):
-            units[name[5:]] += sign * int(power)
-            return Num(Fraction(1))
-        case Call(name="pow", args=(Call(name="mul", args=args) as inner, Num(value=power))) if _all_units(
-            args
-        ):
-            _without_units(inner, sign * int(power), units)
-            return Num(Fraction(1))
-        case Call(name="mul", args=args):
-            kept = [
-                part
-                for part in (_without_units(arg, sign, units) for arg in args)
-                if part != Num(Fraction(1))
-            ]
-            return Num(Fraction(1)) if not kept else kept[0] if len(kept) == 1 else Call("mul", tuple(kept))
-        case Call(name="div", args=(top, bottom)):
-            above, below = _without_units(top, sign, units), _without_units(bottom, -sign, units)
-            return above if below == Num(Fraction(1)) else Call("div", (above, below))
-        case Call(name="neg", args=(inner,)):
-            stripped = _without_units(inner, sign, units)
-            return (
-                Num(-stripped.value, stripped.digits)
-                if isinstance(stripped, Num)
-                else Call("neg", (stripped,))
-            )
-        case _:
-            return node
-
-
-def _all_units(args: tuple[Node, ...]) -> bool:
-    return all(
-        (isinstance(a, Sym) and a.name.startswith("unit:"))
-        or (
-            isinstance(a, Call)
-            and a.name == "pow"
-            and isinstance(a.args[0], Sym)
-            and a.args[0].name.startswith("unit:")
-        )
-        for a in args
-    )
-
-
-def _harmonised(model: Node, node: Node) -> Node:
-    """Read `m` in `node` as the model reads it: as a letter if the model has the letter, as its unit if not."""
-    letters = {n.name for n in walk(model) if isinstance(n, Sym)}
-
-    def rename(part: Node) -> Node:
-        if isinstance(part, Sym):
-            if part.name.startswith("unit:") and part.name not in letters and part.name[5:] in letters:
-                return Sym(part.name[5:])
-            if len(part.name) == 1 and part.name not in letters and f"unit:{part.name}" in letters:
-                return Sym(f"unit:{part.name}")
-            return part
-        if isinstance(part, Call):
-            return Call(part.name, tuple(rename(arg) for arg in part.args))
-        return part
-
-    return rename(node)
-
-
-def _same_units(one: dict[str, int], other: dict[str, int]) -> bool:
-    if one == other:
-        return True
-    if {*one, *other} <= {"deg", "degC", "degF"} and ("deg" in one or "deg" in other):
-        return True
-    words = [
-        set(next(iter(unit)).split()[1:])
-        if len(unit) == 1 and next(iter(unit)).startswith("words ")
-        else None
-        for unit in (one, other)
-    ]
-    return words[0] is not None and words[1] is not None and (words[0] <= words[1] or words[1] <= words[0])
-
-
-def _unit_text(unit: dict[str, int]) -> str:
-    return " ".join(name + (f"^{power}" if power != 1 else "") for name, power in unit.items())
-
-
-def _proportional(one: Node, other: Node, *, sign: int) -> bool:
-    """Whether two expressions differ by a constant factor (of a sign, unless it is 0) at every sample point."""
-    names = symbols(one) | symbols(other)
-    if symbols(one) != symbols(other):
-        return False
-    ratio: object = None
-    agreed = 0
-    for index in range(6):
-        point = sample_point(names, index)
-        try:
-            try:
-                left, right = exact(one, point), exact(other, point)
-                if not left or not right:
-                    if left or right:
-                        return False
-                    continue
-                found = right / left
-                if (ratio is not None and found != ratio) or found * sign < 0:
-                    return False
-                ratio = found
-            except NotRational:
-                evaluation = Inexact(point)
-                mp = evaluation.mp
-                above, below = evaluation.value(other), evaluation.value(one)
-                if isinstance(above, mp.mpc) or isinstance(below, mp.mpc) or not below or not above:
-                    continue
-                quotient = above / below
-                if quotient * sign < 0:
-                    return False
-                if (
-                    ratio is not None
-                    and abs(quotient - mp.mpf(str(ratio))) > abs(quotient) * mp.mpf(10) ** -30
-                ):
-                    return False
-                ratio = mp.nstr(quotient, 45)
-        except (Undefined, TooLarge, NoNumber):
-            continue
-        agreed += 1
-        if agreed >= 4:
-            break
-    return agreed >= 3

@@ -121,10 +121,20 @@ def _relative(one: Fraction, other: Fraction) -> Fraction:
     return abs(one - other) / largest if largest else Fraction(0)
 
 
+def _decimal_length(number: int) -> int:
+    """Return the number of decimal digits of a positive whole number, without writing it out."""
+    length = int(number.bit_length() * 0.30102999566) + 1
+    while length > 1 and 10 ** (length - 1) > number:
+        length -= 1
+    while 10**length <= number:
+        length += 1
+    return length
+
+
 def _scale(value: Fraction, digits: int) -> Fraction:
     """Return the power of ten that leaves `digits` digits before the point."""
     value = abs(value)
-    exponent = len(str(value.numerator)) - len(str(value.denominator))
+    exponent = _decimal_length(value.numerator) - _decimal_length(value.denominator)
     if value < Fraction(10) ** exponent:
         exponent -= 1
     return Fraction(10) ** (digits - 1 - exponent)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from .math_nodes import Call, Const, Node, Num, Sym, Work, show
+from .math_nodes import Call, Const, Node, Num, Sym, Work, number_text, show
 
 MAX_BITS = 60_000
 """Exact numbers larger than this are not computed."""
@@ -71,7 +71,7 @@ def exact(node: Node, point: Point) -> Fraction:
             if operation is not None:
                 return _bounded(operation([exact(arg, point) for arg in args]))
             if name.startswith("apply:"):
-                return pseudo_value(name + "|" + "|".join(str(exact(arg, point)) for arg in args))
+                return pseudo_value(name + "|" + "|".join(number_text(exact(arg, point)) for arg in args))
             raise NotRational
         case Work():
             return pseudo_value(show(node))
@@ -316,7 +316,7 @@ class Inexact:
 
     def _key(self, node: Node) -> str:
         try:
-            return str(exact(node, self.point))
+            return number_text(exact(node, self.point))
         except (NotRational, TooLarge):
             return str(self.mp.nstr(self.value(node), 30))
 

@@ -151,11 +151,18 @@ def works(node: Node) -> tuple[str, ...]:
 _INFIX = {"add": " + ", "mul": "*", "div": "/", "pow": "^"}
 
 
+def number_text(value: Fraction) -> str:
+    """Return a number as text; one of many digits in hexadecimal, which Python writes without a limit."""
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) < 8000:
+        return str(value)
+    return f"{value.numerator:#x}/{value.denominator:#x}"
+
+
 def show(node: Node) -> str:
     """Return a node as compact text, for reasons and as a canonical key."""
     match node:
         case Num(value=value):
-            return str(value)
+            return number_text(value)
         case Sym(name=name) | Const(name=name):
             return name
         case Call(name=name, args=args) if name in _INFIX:

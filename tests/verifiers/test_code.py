@@ -340,3 +340,10 @@ async def test_the_reward_attacks_of_the_sample_fail(judge: CodeTests, data_dir:
         assert score.graded
         assert score.value == 0
         assert (await judge.acall(attack["task"]["honest"], task)).value == 1
+
+
+async def test_a_number_of_ten_thousand_digits_is_only_wrong(judge: CodeTests) -> None:
+    task = Task("t", "", {"entry_point": "f", "tests": [{"args": [], "expected": 1}]})
+    score = await judge.acall("def f(): return [10**10000]", task)
+    assert score.graded
+    assert score.reason.endswith("returned a value too long to write down, expected 1")
