@@ -319,10 +319,15 @@ CASES = [
         "f = open('s', 'wb'); f.truncate(1 << 40)\nprint('BREACH:sparse')",
         NOT_OK,
     ),
-    sh(
+    py(
         "disk-deep",
         "a very deep folder does not break the clean-up",
-        "d=d; for i in $(seq 9); do d=$d/$d; done; for i in 1 2 3; do mkdir -p $d && cd $d; done; echo end",
+        """
+        import os
+        for _ in range(1500):
+            os.mkdir('d'); os.chdir('d')
+        """,
+        OK,
         PROMPT,
     ),
     # --- output -------------------------------------------------------------------------------------------------
