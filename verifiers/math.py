@@ -188,7 +188,7 @@ def match(gold: Gold, answer: str, rules: Rules, decide: Decider | None = None) 
     try:
         given = readings(answer)
     except Unreadable as error:
-        stripped = _label.sub("", answer, count=1)
+        stripped = _unlabelled(answer)
         if stripped == answer:
             return "unparsable", f"{_cut(answer)}: {error}"
         try:
@@ -196,8 +196,8 @@ def match(gold: Gold, answer: str, rules: Rules, decide: Decider | None = None) 
         except Unreadable:
             return "unparsable", f"{_cut(answer)}: {error}"
     if any(isinstance(node, Text) for node in given) and not gold.wants_words:
-        stripped = _label.sub("", answer, count=1)
-        if stripped != answer and not _NEGATIVE.search(answer[: len(answer) - len(stripped)]):
+        stripped = _unlabelled(answer)
+        if stripped != answer and not _NEGATIVE.search(answer.replace(stripped, " ")):
             with contextlib.suppress(Unreadable):
                 given = readings(stripped)
     verdict = Verdict(False, "different")
@@ -212,6 +212,13 @@ def match(gold: Gold, answer: str, rules: Rules, decide: Decider | None = None) 
     except RecursionError:
         return "unparsable", f"{_cut(answer)}: nested too deep"
     return _worded(verdict, show(gold.readings[0]), show(given[0]))
+
+
+def _unlabelled(answer: str) -> str:
+    """Return an answer without the words before it: `\\text{The answer is } 5`, `\\text{Total: 5}`."""
+    inside = re.fullmatch(r"\s*\\text\w*\s*\{([^{}]*)\}\s*", answer)
+    stripped = _label.sub("", inside[1] if inside else answer, count=1)
+    return answer if inside and stripped == inside[1] else stripped
 
 
 _label = re.compile(

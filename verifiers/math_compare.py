@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .math_equal import STRICT, Decider, Rules, same
+from .math_equal import STRICT, Decider, Rules, constant, same
 from .math_evaluate import NoNumber, NotRational, TooLarge, Undefined, exact, sample_point
 from .math_nodes import (
     Call,
@@ -113,6 +113,8 @@ class _Comparison:
         if isinstance(gold, Several) and (found := self._as_regions(gold, answer)) is not None:
             return found
         if not any(symbols(side) for side in answer.sides) and set(answer.ops) <= {"=", "approx"}:
+            if "approx" in answer.ops:
+                return self._approximated(gold, answer)
             verdicts = [self.run(gold, side) for side in answer.sides]
             return next((v for v in verdicts if not v.equal), EQUAL)
         named = assignment(answer)
@@ -121,6 +123,14 @@ class _Comparison:
         if answer.ops == ("in",):
             return self.run(gold, settled(answer.sides[1]))
         return self._as_regions(gold, answer) or Verdict(False, "a relation where none is wanted")
+
+    def _approximated(self, gold: Node, answer: Relation) -> Verdict:
+        """Judge `\\sqrt{2} \\approx 1.414`: one end is the gold, and the other is near it."""
+        first, last = constant(answer.sides[0]), constant(answer.sides[-1])
+        if first is None or last is None or abs(first - last) > Fraction(1, 100) * abs(first):
+            return Verdict(False, "both sides of an approximation must be near each other")
+        verdicts = [self.run(gold, side) for side in (answer.sides[0], answer.sides[-1])]
+        return EQUAL if any(v.equal for v in verdicts) else DIFFERENT
 
     def _both_relations(self, gold: Relation, answer: Relation) -> Verdict:
         wanted, given = assignment(gold, broad=True), assignment(answer, broad=True)
@@ -148,6 +158,13 @@ class _Comparison:
         one, other = region(gold), region(answer)
         if one is None or other is None:
             return None
+        if (
+            one.name
+            and other.name
+            and one.name != other.name
+            and symbols(gold) == symbols(answer) != {one.name}
+        ):
+            return None  # a < b, solved for another letter
         return EQUAL if same_regions(one, other, self.rules) else DIFFERENT
 
     def _rearranged(self, gold: Relation, answer: Relation) -> Verdict:

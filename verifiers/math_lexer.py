@@ -103,10 +103,11 @@ def tidy(text: str) -> str:
     if "$" in text:
         text = re.sub(r"(?<!\\)\$", " ", text.replace("\\\\$", "\\\\ "))
     if "\\" in text:
-        text = _DELIMITERS.sub(" ", text)
+        text = _COLOUR.sub("", _DELIMITERS.sub(" ", text))
     return _TAIL.sub("", text).strip()
 
 
+_COLOUR = re.compile(r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:checkmark|blacksquare|square|qed|Box)(?![A-Za-z])")
 _TAIL = re.compile(r"(?:\\[,;:! ]|(?<!\\)[.,;:\s])+$")
 _DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]|\\(?:left|right)\s*\.")
 _SUPERSCRIPT = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n", strict=True))

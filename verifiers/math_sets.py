@@ -261,6 +261,8 @@ def _solve_one(left: Node, op: str, right: Node) -> Region | None:
             and not symbols(other)
         ):
             return _absolute(relation, other, name)
+        if isinstance(one, Call) and one.name == "abs" and len(symbols(one)) == 1 and not symbols(other):
+            return _absolute_of(relation, one.args[0], other)
     names = symbols(left) | symbols(right)
     if len(names) != 1:
         return None
@@ -296,6 +298,17 @@ def _absolute(op: str, bound: Node, name: str) -> Region | None:
             return Region((Piece(minus, minus, True, True), Piece(bound, bound, True, True)), name)
         case _:
             return None
+
+
+def _absolute_of(op: str, inside: Node, bound: Node) -> Region | None:
+    """Solve `|2x-1| < 3` as the chain, or the two sides, that it stands for."""
+    minus: Node = Num(-bound.value, bound.digits) if isinstance(bound, Num) else Call("neg", (bound,))
+    if op in {"<", "<="}:
+        return _solved(Relation((minus, inside, bound), (op, op)))
+    below, above = _solve_one(inside, FLIPPED[op], minus), _solve_one(inside, op, bound)
+    if op not in {">", ">="} or below is None or above is None:
+        return None
+    return Region(below.pieces + above.pieces, above.name)
 
 
 def _linear(left: Node, op: str, right: Node, name: str) -> Region | None:

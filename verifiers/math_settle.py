@@ -104,7 +104,7 @@ def _is_name(node: Node, broad: bool) -> bool:
         case Call(name=name) if name.startswith("apply:"):
             return True
         case Call(name="abs", args=(inner,)):
-            return isinstance(inner, Sym) and len(inner.name) > 1
+            return isinstance(inner, Sym) and (broad or len(inner.name) > 1)
         case Call(name="ratio", args=args):
             return all(isinstance(arg, Sym) for arg in args)
         case Call(name="div", args=args):
