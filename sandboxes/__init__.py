@@ -31,8 +31,9 @@ from .base import (
     Usage,
     WorkerDied,
 )
-from .box import Backend, BoxSandbox, program
+from .box import Backend, BoxSandbox
 from .calls import Call, Functions, Outcome, Status
+from .payload import program
 from .pool import WAIT_S, Pool, PoolStats
 from .portal import Portal
 from .tiers import open_local

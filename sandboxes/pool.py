@@ -27,9 +27,10 @@ from .base import (
     SandboxError,
     WorkerDied,
 )
-from .box import Backend, BoxSandbox, as_bytes, at_home, pack_files, program
+from .box import Backend, BoxSandbox, at_home
 from .calls import Call, Functions, Handler, Outcome, judge, run_calls
 from .link import Link, finish
+from .payload import as_bytes, pack_files, program
 from .portal import Portal
 
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .base import Limits, Reason, Result, SandboxError, SandboxUnavailable, Tier
-from .box import program
 from .link import finish
 from .local import LocalBackend, unavailable
+from .payload import program
 
 ORDER = (Tier.FULL, Tier.BWRAP_PER_BOX)
 """The isolated tiers of the local backend, best first."""

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from quintain.sandboxes import Limits, LimitsError, SandboxUnavailable, open_pool, open_sandbox
+from quintain.sandboxes.attached import Demultiplexer
 from quintain.sandboxes.check import check_sandbox
-from quintain.sandboxes.docker import LABEL, Demultiplexer, build_image, connect, reap
+from quintain.sandboxes.docker import LABEL, build_image, connect, reap
 
 pytestmark = pytest.mark.docker
 
