@@ -26,7 +26,7 @@ class Extraction:
 MISSING = Extraction("", "missing")
 
 _JOINER = re.compile(
-    r"(?:[\s$,;.&]|\\[()\[\],;: !]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*,?\s*\}|\b(?:and|or)\b|\*\*"
+    r"(?:[\s$,;.&/]|\\[()\[\],;: !]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*,?\s*\}|\b(?:and|or)\b|\*\*"
     r"|[A-Za-z](?:_\{?\w+\}?)?\s*=)*"
 )
 _OR = re.compile(r"\bor\b")
@@ -58,8 +58,8 @@ _UNIT = re.compile(
     r"meters?|metres?|cm|mm|km|units?|liters?|mL|yuan)\b(?:[²³]|\^\{?\d\}?)?)"
 )
 _BETWEEN = re.compile(
-    r"[\s,.;(*$]*(?:\b(?:either|or|and|maybe|perhaps|possibly|alternatively|also|else|even|it|is|could|be|might)\b|[,/&])"
-    r"[\s,.;(*$]*(?:\b(?:or|and|maybe|perhaps|possibly|alternatively|also|else|even|it|is|could|be|might)\b[\s,]*)*"
+    r"[\s,.;(*$]*(?:\b(?:either|or|and|maybe|perhaps|possibly|alternatively|also|else)\b|[,/&])"
+    r"[\s,.;(*$]*(?:\b(?:or|and|maybe|perhaps|possibly|alternatively|also|else)\b[\s,]*)*"
 )
 _CHOICE = re.compile(r"\(([A-J])\)|\b(?:option|choice|answer)\s+\(?([A-J])\b", re.IGNORECASE)
 
@@ -91,6 +91,8 @@ def extract(reply: str, *, words: bool = False) -> Extraction:
 
 
 def _joined_boxes(text: str, found: list[Box]) -> str:
+    if not found[-1].content.strip():
+        return ""
     chain = [found[-1]]
     joined_or = False
     for box in reversed(found[:-1]):
@@ -169,15 +171,16 @@ def _narrowed(segment: str, words: bool) -> Extraction:
         return Extraction(unmarked, "whole")
     after_is = unmarked.rpartition(" is ")[2] if " is " in unmarked and len(unmarked) < 200 else ""
     after_is = after_is.rstrip(" .")
-    if after_is and not _has_words(after_is) and "\n" not in after_is:
+    one_thing = "$" not in after_is[1:].rstrip("$") and "\\(" not in after_is[1:]
+    if after_is and one_thing and not _has_words(after_is) and "\n" not in after_is:
         return Extraction(_spaced_unit(after_is), "whole")
     return _formula(text) or _bold(text) or _number(text)
 
 
 def _unbold(text: str) -> str:
-    whole = re.fullmatch(r"\*\*(.+?)\*\*[.]?", text)
+    whole = re.fullmatch(r"\*\*(.+?)\*\*[.]?|\*([^*\s][^*]*)\*[.]?", text)
     if whole:
-        return whole[1].strip()
+        return (whole[1] or whole[2]).strip()
     return _BOLD.sub(lambda m: m[1] or m[2] or m[3], text) if text.count("**") % 2 == 0 else text
 
 
@@ -291,9 +294,14 @@ def _bold(text: str) -> Extraction | None:
     return Extraction(content, "bold")
 
 
+def _denied(text: str, start: int) -> bool:
+    """Whether "not" stands before the number at `start`."""
+    return re.search(r"(?:\bnot|n't)\s+(?:be\s+)?$", text[max(start - 20, 0) : start]) is not None
+
+
 def _number(text: str) -> Extraction:
     """Return the last number with its unit; numbers listed with it ("17, 18 or 19") come along."""
-    found = [m for m in _NUMBER.finditer(text) if m.group().strip()]
+    found = [m for m in _NUMBER.finditer(text) if m.group().strip() and not _denied(text, m.start())]
     if not found:
         return MISSING
     chain = [found[-1]]
