@@ -1,8 +1,7 @@
 """One thread with one event loop that owns a backend's processes, and a way into it from anywhere.
 
 Everything a backend does happens on this thread, so a sandbox can be used from any number of event loops and
-threads at once. It also has to live as long as the workers: the kernel's parent-death signal follows the
-*thread* that started a process, not the program.
+threads at once.
 """
 
 from __future__ import annotations

@@ -229,6 +229,11 @@ class SocketLink:
             except OSError:
                 self._lost()
 
+    def forget(self) -> None:
+        """Let go of the socket in a fork of the supervisor; the box is the supervisor's."""
+        self.alive = False
+        self._sock.close()
+
     def close(self) -> None:
         """Kill everything in the box: its init ends with its socket, and the kernel ends the rest."""
         if not self.alive:

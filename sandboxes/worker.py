@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import json
 import marshal
 import os
+import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +54,13 @@ class Worker:
     def __init__(self, process: subprocess.Popen[bytes], sock: socket.socket, spec: WorkerSpec) -> None:
         self.process = process
         self.spec = spec
+        here = weakref.ref(self)
+
+        def forget() -> None:
+            if (worker := here()) is not None:
+                worker.forget_in_fork()
+
+        os.register_at_fork(after_in_child=forget)
         self.boxes: set[SocketLink] = set()
         self.opened = 0
         self.suspect = False
@@ -144,10 +154,30 @@ class Worker:
         """Kill the worker and every box in it."""
         for link in list(self.boxes):
             link.close()
+        self._sock.close()  # the server ends with it, and every namespace with the server
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:  # it hangs in an import, say
+            kill_tree(self.process.pid)
+            self.process.wait(timeout=10)
+
+    def forget_in_fork(self) -> None:
+        """In a fork of the supervisor: let go of the sockets, so that they end with the supervisor alone."""
+        for link in self.boxes:
+            link.forget()
         self._sock.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(timeout=10)
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and, before it, what it has started."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []
+    for child in children:
+        kill_tree(int(child))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
@@ -171,7 +201,7 @@ def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
     if spec.unsafe:
         text = boot("server", options, list(spec.python.site), fd=code)
         argv = [f"{spec.python.base}/{spec.python.executable}", "-S", "-s", "-c", text]
-        return {"uid": None, "stage": "", "trees": [], "argv": argv, "parent": os.getpid()}
+        return {"uid": None, "stage": "", "trees": [], "argv": argv}
     sites = [f"/opt/site{i}" for i in range(len(spec.python.site))]
     program = [
         f"/opt/python/{spec.python.executable}",
@@ -193,15 +223,18 @@ def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
         "stage": STAGE,
         "trees": trees if root else [],
         "argv": argv,
-        "parent": os.getpid(),
     }
 
 
 def namespaces(single: bool) -> list[str]:
-    """Everything of its own, no network, an ordinary user."""
+    """Everything of its own, no network, an ordinary user.
+
+    Without `--die-with-parent`: a bubblewrap that is killed while it sets up leaves a child that waits for it for
+    ever. The server inside ends with its control socket instead, and all namespaces with the server.
+    """
     return [
         *("--unshare-user", "--unshare-net", "--unshare-ipc", "--unshare-pid", "--unshare-uts"),
-        *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "sandbox"),
+        *("--unshare-cgroup-try", "--new-session", "--hostname", "sandbox"),
         *("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"),
         *(["--as-pid-1"] if single else []),
     ]

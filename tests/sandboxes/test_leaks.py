@@ -155,6 +155,26 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_a_supervisor_killed_while_it_starts_leaves_nothing() -> None:
+    """A bubblewrap whose other half is killed in the middle of its set-up waited for it for ever once."""
+    open_or_skip().close()
+    for number in range(12):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SUPERVISOR)], stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 5
+        while not descendants(child.pid) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(number * 0.006)
+        below = descendants(child.pid)
+        child.kill()
+        child.wait(5)
+        deadline = time.monotonic() + 2
+        while (left := [pid for pid in below if alive(pid)]) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not left, [Path(f"/proc/{pid}/cmdline").read_bytes()[:80] for pid in left]
+
+
 def test_closing_ends_every_process_and_descriptor() -> None:
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     others = descendants(os.getpid())
