@@ -1,7 +1,7 @@
 """The warm start: supervised fine-tuning on trajectories, through TRL's `SFTTrainer`.
 
-Rows come with their tokens and labels, so nothing is rendered or tokenised again, and exactly the tokens that a
-trajectory's mask marks are in the loss.
+Batches come packed, with their tokens and labels, so nothing is rendered or tokenised again, and exactly the tokens
+that a trajectory's mask marks are in the loss.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tools.errors import UserError
@@ -24,22 +26,18 @@ from .chat import ChatCodec
 from .config import SftConfig
 from .learner import NonFiniteError, schedule
 from .optim import MuonAdamW
+from .packing import PackedBatch, pack
 from .trajectory import StopReason, Trajectory, Turn
 
 IGNORED = -100
 """The label of a token that is not in the loss."""
 
 
-def rows(trajectories: Sequence[Trajectory]) -> list[dict[str, list[int]]]:
-    """Return the pre-tokenised rows: `input_ids`, and `labels` that keep the sampled tokens only."""
-    return [
-        {
-            "input_ids": list(t.ids),
-            "labels": [token if mine else IGNORED for token, mine in zip(t.ids, t.mask, strict=True)],
-        }
-        for t in trajectories
-        if t.turns
-    ]
+def labels(batch: PackedBatch) -> Tensor:
+    """Return the labels of packed rows: the sampled tokens, and `IGNORED` for all others. [R, L]"""
+    labels_RL = torch.full_like(batch.ids_RL, IGNORED)
+    labels_RL[batch.rows_N, batch.columns_N + 1] = batch.targets_N
+    return labels_RL
 
 
 def warm_start(
@@ -61,11 +59,21 @@ def warm_start(
     from trl import SFTConfig as TrlConfig
     from trl import SFTTrainer
 
-    data = rows(trajectories)
-    if not data:
+    played = [t for t in trajectories if t.turns]
+    if not played:
         raise UserError("there are no demonstrations to learn from")
-    tokens = sum(len(row["input_ids"]) for row in data)
-    per_step = max(1, round(config.tokens_per_step * len(data) / tokens))
+    tokens = sum(len(t.ids) for t in played)
+    per_step = max(1, round(config.tokens_per_step * len(played) / tokens))
+
+    def collate(examples: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+        """Pack the chosen trajectories: no padding, and none sees another."""
+        (batch,) = pack([played[example["index"]] for example in examples], budget=sys.maxsize)
+        return {
+            "input_ids": batch.ids_RL,
+            "position_ids": batch.positions_RL,
+            "attention_mask": batch.attention_mask(),
+            "labels": labels(batch),
+        }
 
     class Watch(TrainerCallback):  # type: ignore[misc]
         """Passes the metrics on and stops at a loss that is not finite."""
@@ -125,7 +133,8 @@ def warm_start(
         trainer = SFTTrainer(
             model=model,
             args=arguments,
-            train_dataset=Dataset.from_list(data),
+            train_dataset=Dataset.from_dict({"index": list(range(len(played)))}),
+            data_collator=collate,
             processing_class=tokenizer,
             optimizers=(optimizer, plan),
             callbacks=[Watch()],

