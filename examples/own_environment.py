@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from gymnasium.utils.env_checker import check_env
-from quintain import Config, Score, SingleTurnEnv, Task, TaskSet, Verifier, make, train
+import quintain
+from quintain import Score, SingleTurnEnv, Task, TaskSet, Verifier, make
 from quintain.envs import register
 
 
@@ -45,7 +46,7 @@ def main(run=None):
         _, reward, _, _, info = env.step(reply(env.task))
         print(f"{question} -> {env.messages[-1]['content']}: {reward:.2f}, {info['score'].reason}")
     if run is not None:
-        config = Config.model_validate(
+        config = quintain.Config.model_validate(
             {
                 "env": {"id": "mine/SortDigits-v0", "eval_kwargs": {"split": "test"}},
                 "sft": {"episodes": 300, "steps": 40, "tokens_per_step": 1024},
@@ -55,7 +56,7 @@ def main(run=None):
             }
         )
         Path(run).mkdir(parents=True)
-        train(config, Path(run), lambda event: print(event.phase, event.step, dict(event.metrics)))
+        quintain.train(config, Path(run), lambda event: print(event.phase, event.step, dict(event.metrics)))
 
 
 if __name__ == "__main__":
