@@ -1,22 +1,24 @@
 """An environment of your own: sort digits. Registered, checked, played by a script, and trained on.
 
-    python examples/own_environment.py           # plays two episodes; a second
-    python examples/own_environment.py RUN       # also trains the embedded model and writes the run to RUN
+python examples/own_environment.py           # plays two episodes; a second
+python examples/own_environment.py RUN       # also trains the embedded model and writes the run to RUN
 """
 
 import sys
 from pathlib import Path
 
 from gymnasium.utils.env_checker import check_env
+
 import quintain
 from quintain import Score, SingleTurnEnv, Task, TaskSet, Verifier, make
 from quintain.envs import register
 
 
 class Digits(Verifier):
-    """How many digits stand in their place."""
+    """What part of the digits stands in its place."""
 
     def score(self, episode):
+        """Compare digit by digit."""
         wanted, got = episode.task.answer.split(), episode.reply.split()
         right = sum(a == b for a, b in zip(wanted, got, strict=False))
         return Score(right / max(len(wanted), len(got)), reason=f"{right} of {len(wanted)} in their place")
