@@ -97,7 +97,9 @@ def test_a_command_that_does_not_exist_is_noticed(command: str) -> None:
     assert main([*command.split(), "--help"]) == 2
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/environments.md", "docs/verifiers.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, "docs/index.md", "docs/environments.md", "docs/verifiers.md", "CONTRIBUTING.md"]
+)
 def test_links_lead_to_files(page: str) -> None:
     place = ROOT / page
     links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", place.read_text(encoding="utf-8"))
