@@ -1,0 +1,220 @@
+"""A whole run, very small: what it writes, that it can be resumed exactly, and when it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from quintain.envs import registry
+from quintain.envs.library.calculator import Calculator
+from quintain.rl import train as train_module
+from quintain.rl.checkpoint import checkpoints, save_checkpoint
+from quintain.rl.config import Config
+from quintain.rl.learner import Learner, NonFiniteError
+from quintain.rl.metrics import read_metrics
+from quintain.rl.train import UngradedError, train
+from quintain.rl.trajectory import Trajectory
+from quintain.tools.errors import UserError
+
+TINY = {"layers": 1, "width": 32, "heads": 4, "kv_heads": 2, "mlp": 32, "vocabulary": 300, "context": 256}
+FILES = [
+    "eval-after-000002.jsonl",
+    "eval-after-SFT-000000.jsonl",
+    "rl-000001.jsonl",
+    "rl-000002.jsonl",
+    "sft-000000.jsonl",
+]
+
+
+class Failing(Calculator):
+    """Breaks in the first reply of every episode of a rollout (the tokenizer's corpus is played with `step`)."""
+
+    async def arespond(self, reply):
+        raise RuntimeError("no such device")
+
+
+registry.register("quintain-tests/Failing-v0", Failing)
+
+
+def config(env: str = "quintain/Calculator-v0", **sections: object) -> Config:
+    """A run of three SFT steps and two RL steps."""
+    return Config.model_validate(
+        {
+            "name": "small",
+            "threads": 1,
+            "env": {"id": env, "kwargs": {"max_turns": 2}},
+            "run": {"checkpoint_every": 1, "keep_checkpoints": 5},
+            "model": {"device": "cpu", "tiny": TINY},
+            "rollout": {"turn_tokens": 6, "episode_tokens": 256},
+            "sft": {"steps": 3, "episodes": 6, "tokens_per_step": 256, "warmup_steps": 0},
+            "rl": {"steps": 2, "groups": 2, "group_size": 2, "entropy_coef": 0.01, "kl_coef": 0.01},
+            "eval": {"problems": 4, "every": 0},
+            **sections,
+        }
+    )
+
+
+@contextlib.contextmanager
+def a_corpus_of_ten_episodes() -> Iterator[None]:
+    """Train the tokenizer on less, to save two thirds of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "CORPUS_EPISODES", 10)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    with a_corpus_of_ten_episodes():
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("finished")
+    with a_corpus_of_ten_episodes():
+        train(config(), folder)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(checkpoints(folder)[-1].path).state_dict()
+
+
+def numbers(folder: Path) -> list[tuple[object, ...]]:
+    """The metrics that do not depend on the clock."""
+    return [
+        (r.phase, r.step, r.message, {k: v for k, v in r.metrics.items() if not k.endswith("_s")})
+        for r in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+def test_a_run_writes_metrics_trajectories_and_checkpoints(finished: Path):
+    records = read_metrics(finished / "metrics.jsonl")
+    assert [(r.phase, r.step) for r in records] == [
+        ("sft", 1), ("sft", 2), ("sft", 3), ("eval", 0), ("rl", 1), ("rl", 2), ("eval", 2)
+    ]  # fmt: skip
+    assert {"reward", "success", "loss", "kl", "entropy", "grad_norm", "ungraded"} <= set(records[4].metrics)
+    assert records[3].metrics["problems"] == 4
+    assert sorted(p.name for p in (finished / "trajectories").iterdir()) == FILES
+    assert [c.step for c in checkpoints(finished)] == [0, 1, 2]
+
+
+def test_the_trajectories_of_a_step_are_its_groups(finished: Path):
+    lines = (finished / "trajectories" / "rl-000001.jsonl").read_text().splitlines()
+    batch = [Trajectory.from_json(line) for line in lines]
+    assert [(t.id, t.group) for t in batch] == [("rl-1-0-0", 0), ("rl-1-0-1", 0), ("rl-1-1-0", 1), ("rl-1-1-1", 1)]
+    assert batch[0].task_id == batch[1].task_id != batch[2].task_id == batch[3].task_id
+    assert {v for t in batch for v in t.versions} == {-1, 0}
+    later = (finished / "trajectories" / "rl-000002.jsonl").read_text().splitlines()
+    assert {v for line in later for v in Trajectory.from_json(line).versions} == {-1, 1}
+
+
+def test_a_checkpoint_loads_anywhere(finished: Path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = checkpoints(finished)[-1].path
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Ann has 3 pens."}], tokenize=False, add_generation_prompt=True
+    )
+    assert text == "<|im_start|>user\nAnn has 3 pens.<|im_end|>\n<|im_start|>assistant\n"
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    line = (finished / "trajectories" / "rl-000001.jsonl").read_text().splitlines()[0]
+    assert tokenizer.decode(json.loads(line)["ids"]).startswith("<|im_start|>system\ntool calculator(")
+    assert model(input_ids=torch.tensor([ids])).logits.shape == (1, len(ids), len(tokenizer))
+
+
+def test_a_resumed_run_ends_with_the_same_weights(finished: Path, tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "checkpoints" / "step-000002")
+    train(config(), folder, resume=True)
+    resumed, whole = weights(folder), weights(finished)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert numbers(folder) == numbers(finished)
+
+
+def test_every_rl_step_moves_the_weights(finished: Path):
+    from safetensors.torch import load_file
+
+    first, second, third = (load_file(c.path / "model.safetensors") for c in checkpoints(finished))
+    name = "model.embed_tokens.weight"
+    assert not torch.equal(first[name], second[name]) and not torch.equal(second[name], third[name])
+
+
+def test_the_same_config_gives_the_same_run(finished: Path, tmp_path: Path):
+    train(config(), tmp_path)
+    again, first = weights(tmp_path), weights(finished)
+    assert all(torch.equal(again[name], first[name]) for name in first)
+    for name in FILES:
+        assert (tmp_path / "trajectories" / name).read_text() == (finished / "trajectories" / name).read_text()
+
+
+def test_too_many_ungraded_episodes_stop_the_run_and_their_trajectories_stay(tmp_path: Path):
+    with pytest.raises(UngradedError) as error:
+        train(config("quintain-tests/Failing-v0", sft=None), tmp_path)
+    text = str(error.value)
+    # Four problems, greedy and sampled.
+    assert text.startswith("8 of 8 episodes could not be graded (rollout.max_ungraded = 0.2). The first, eval-0-greedy-0-0")
+    assert "RuntimeError: no such device" in text
+    assert (tmp_path / "trajectories" / "eval-before-000000.jsonl").is_file()
+
+
+def test_a_loss_that_is_not_finite_saves_the_steps_trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = Learner.update
+
+    def update(self, trajectories, advantages):
+        if self.steps == 1:
+            advantages = advantages * float("nan")
+        return real(self, trajectories, advantages)
+
+    monkeypatch.setattr(Learner, "update", update)
+    with pytest.raises(NonFiniteError, match="the loss is nan in RL step 2"):
+        train(config(sft=None), tmp_path)
+    lines = (tmp_path / "trajectories" / "nonfinite-000002.jsonl").read_text().splitlines()
+    assert [Trajectory.from_json(line).id for line in lines] == [f"rl-2-{g}-{m}" for g in (0, 1) for m in (0, 1)]
+    assert [c.step for c in checkpoints(tmp_path)] == [0, 1]
+
+
+def test_a_config_without_sft_and_rl_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="there is nothing to train"):
+        train(config(sft=None, rl=None), tmp_path)
+
+
+def save(folder: Path, model, tokenizer, step: int, state: dict | None = None, keep: int = 2):
+    return save_checkpoint(folder, step, model, tokenizer, "{{ messages }}", state or {"step": step}, keep=keep)
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path: Path, model, tokenizer):
+    for step in (1, 2, 10):
+        save(tmp_path, model, tokenizer, step)
+    assert [c.step for c in checkpoints(tmp_path)] == [2, 10]
+    assert checkpoints(tmp_path)[-1].state() == {"step": 10}
+    assert (checkpoints(tmp_path)[-1].path / "chat_template.jinja").read_text() == "{{ messages }}"
+
+
+def test_a_save_that_fails_leaves_the_earlier_checkpoint_and_nothing_else(tmp_path: Path, model, tokenizer):
+    save(tmp_path, model, tokenizer, 1)
+
+    class Full:
+        def save_pretrained(self, folder: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        save(tmp_path, model, Full(), 2)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
+
+
+def test_a_folder_without_its_state_is_no_checkpoint(tmp_path: Path, model, tokenizer):
+    kept = save(tmp_path, model, tokenizer, 1)
+    (tmp_path / "checkpoints" / "step-000002").mkdir()
+    assert checkpoints(tmp_path) == [kept]
