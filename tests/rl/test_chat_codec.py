@@ -55,7 +55,9 @@ FOLLOWED = {
 def test_prompt_reply_and_delta_are_the_whole_rendering(tokenizer, template, opening, case):
     reply, following = FOLLOWED[case]
     codec = ChatCodec(tokenizer, template)
-    grown = codec.prompt(opening, TOOLS) + codec.encode_reply(codec.reply_text(reply)) + codec.delta(following)
+    grown = (
+        codec.prompt(opening, TOOLS) + codec.encode_reply(codec.reply_text(reply)) + codec.delta(following)
+    )
     text = tokenizer.apply_chat_template(
         [*opening, reply, *following],
         tools=TOOLS,
@@ -113,7 +115,7 @@ def test_a_tokenizer_without_template_is_refused(tokenizer):
 
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
-    with pytest.raises(UserError, match="has no chat template; give one with model.chat_template"):
+    with pytest.raises(UserError, match="has no chat template; give one with"):
         ChatCodec(bare)
 
 

@@ -165,7 +165,10 @@ def test_the_importance_cap_changes_nothing_where_sampler_and_learner_agree(mode
 def test_the_importance_cap_bounds_the_weight_of_a_token_the_sampler_found_rare(model, two):
     """The sampler gave the good tokens a tenth of what the learner does: weight 10, capped to 2."""
     rare = dataclasses.replace(
-        two[0], logprobs=[p + math.log(0.1) if mine else 0.0 for p, mine in zip(two[0].logprobs, two[0].mask)]
+        two[0],
+        logprobs=[
+            p + math.log(0.1) if mine else 0.0 for p, mine in zip(two[0].logprobs, two[0].mask, strict=False)
+        ],
     )
     metrics = learner(model, importance_cap=2.0).update([rare], np.array([1.0]))
     assert metrics["loss"] == pytest.approx(-2.0, abs=1e-5)
@@ -175,7 +178,10 @@ def test_the_importance_cap_bounds_the_weight_of_a_token_the_sampler_found_rare(
 
 def test_without_a_cap_a_ratio_over_the_bound_is_clipped(model, two):
     rare = dataclasses.replace(
-        two[0], logprobs=[p + math.log(0.1) if mine else 0.0 for p, mine in zip(two[0].logprobs, two[0].mask)]
+        two[0],
+        logprobs=[
+            p + math.log(0.1) if mine else 0.0 for p, mine in zip(two[0].logprobs, two[0].mask, strict=False)
+        ],
     )
     before = weights(model)
     metrics = learner(model).update([rare], np.array([1.0]))

@@ -91,7 +91,10 @@ def test_sequence_weights_count_every_episode_alike():
 
 
 def test_the_denominator_is_that_of_the_step_and_not_of_the_micro_batch():
-    parts = [token_weights([2], "token", tokens=5, sequences=2), token_weights([3], "token", tokens=5, sequences=2)]
+    parts = [
+        token_weights([2], "token", tokens=5, sequences=2),
+        token_weights([3], "token", tokens=5, sequences=2),
+    ]
     assert torch.cat(parts).sum().item() == pytest.approx(1.0)
     parts = [
         token_weights([2], "sequence", tokens=5, sequences=2),

@@ -22,9 +22,7 @@ from quintain.tools.errors import UserError
 @pytest.fixture
 def demonstrations(trajectory):
     """Eight of them: after 50 + n, count on from there; then what the environment says."""
-    return [
-        trajectory([40, 50 + n, *range(51 + n, 56 + n), 90, 91], "..xxxxx..", group=n) for n in range(8)
-    ]
+    return [trajectory([40, 50 + n, *range(51 + n, 56 + n), 90, 91], "..xxxxx..", group=n) for n in range(8)]
 
 
 def loss_of(model, trajectories) -> float:
@@ -89,9 +87,7 @@ def test_the_same_seed_gives_the_same_weights(make_model, tokenizer, demonstrati
 def test_the_rates_follow_the_schedule(model, tokenizer, demonstrations):
     seen = []
     config = SftConfig(steps=6, warmup_steps=2, tokens_per_step=72, lr=1e-3, lr_final=0.1)
-    warm_start(
-        model, tokenizer, demonstrations, config, seed=1, on_step=lambda step, m: seen.append(m["lr"])
-    )
+    warm_start(model, tokenizer, demonstrations, config, seed=1, on_step=lambda step, m: seen.append(m["lr"]))
     assert seen == pytest.approx([1e-3 * schedule(step, 6, 2, 0.1) for step in range(6)])
 
 
@@ -168,5 +164,5 @@ def test_a_row_that_is_no_demonstration_is_refused_by_its_number(tokenizer, tmp_
 
 
 def test_a_file_that_is_not_there_is_named(tokenizer, tmp_path):
-    with pytest.raises(UserError, match="there is no file .*rows.jsonl"):
+    with pytest.raises(UserError, match=r"there is no file .*rows\.jsonl"):
         read_demonstrations(tmp_path / "rows.jsonl", ChatCodec(tokenizer))

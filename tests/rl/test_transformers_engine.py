@@ -83,7 +83,7 @@ async def test_a_kept_cache_changes_nothing_but_the_work(model):
 async def test_a_session_that_turns_off_its_path_keeps_what_is_common(model):
     engine = TransformersEngine(model)
     first = await engine.generate(PROMPT, sampling(8), session="s")
-    other = PROMPT[:30] + [99, 98, 97]
+    other = [*PROMPT[:30], 99, 98, 97]
     with counted(model) as passes:
         second = await engine.generate(other, sampling(8), session="s")
     assert sum(passes) == 3 + 7
