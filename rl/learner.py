@@ -29,7 +29,7 @@ HEAD_TOKENS = 1024
 
 
 class NonFiniteError(ArithmeticError):
-    """The loss or the gradient is not a finite number; the weights are as they were before the update."""
+    """The loss or the gradient is not a finite number; the minibatch it came from has not touched the weights."""
 
 
 def token_logprobs(
@@ -101,7 +101,7 @@ class Learner:
         self.reference = copy.deepcopy(model).eval().requires_grad_(False)
         """The model at the start: what the KL divergence is measured to."""
         self.optimizer = torch.optim.AdamW(
-            _decay_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.95)
+            _decay_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.999)
         )
 
     def learning_rate(self, step: int) -> float:
@@ -112,8 +112,8 @@ class Learner:
     def update(self, trajectories: Sequence[Trajectory], advantages: Floats) -> dict[str, float]:
         """Take the optimiser steps of one training step and return its metrics.
 
-        Ungraded trajectories must have been left out. Raises `NonFiniteError` before a non-finite loss or
-        gradient reaches the weights.
+        Ungraded trajectories, and those in which nothing was sampled, must have been left out. Raises
+        `NonFiniteError` before a non-finite loss or gradient reaches the weights.
         """
         config = self.config
         rate = self.learning_rate(self.steps)

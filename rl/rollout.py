@@ -239,6 +239,14 @@ async def _play(
         completion = await policy.reply(record.ids, record.messages, env.task, sampling, start.id)
         begin = len(record.ids)
         record.sampled(completion)
+        if (
+            completion.finish is FinishReason.LENGTH
+        ):  # not a reply yet: what it happens to end on is no answer
+            text = codec.decode_reply(completion.ids)
+            record.turns.append(Turn(begin, len(record.ids), 0.0))
+            record.messages.append({"role": "assistant", "content": text})
+            cut = StopReason.TURN_TOKENS if room == limits.turn_tokens else StopReason.EPISODE_TOKENS
+            return _unfinished(record, limits), cut
         _, reward, terminated, truncated, info = await env.astep(codec.decode_reply(completion.ids))
         record.turns.append(_turn(begin, len(record.ids), float(reward), info))
         record.messages.append(info["reply"].as_message())
@@ -248,9 +256,6 @@ async def _play(
             if not score.graded:
                 return score, StopReason.ERROR
             return score, StopReason.TERMINATED if terminated else StopReason.TRUNCATED
-        if completion.finish is FinishReason.LENGTH:
-            cut = StopReason.TURN_TOKENS if room == limits.turn_tokens else StopReason.EPISODE_TOKENS
-            return _unfinished(record, limits), cut
         record.given(codec.delta(info["messages"]))
 
 

@@ -155,13 +155,11 @@ class SloppyDemonstrator:
         text = write(env.task, env.messages, rng)
     """
 
-    misread: float = 0.55
-    """Adds in a later step, whatever the text says: the habit that most of its failures come from."""
-    skip: float = 0.06
+    skip: float = 0.16
     """Leaves out the next step (never the opening one)."""
-    wrong: float = 0.06
+    wrong: float = 0.16
     """Takes another operation."""
-    guess: float = 0.04
+    guess: float = 0.10
     """Answers a number out of the air instead of calling."""
     broken: float = 0.10
     """Writes a call that cannot be read; the environment says so, and it tries again."""
@@ -170,8 +168,7 @@ class SloppyDemonstrator:
         """Return the next reply of the episode."""
         steps: list[tuple[str, int]] = [(op, number) for op, number in task.info["steps"]]
         done, value = _progress(steps, messages)
-        chances = (self.misread, self.skip, self.guess, self.wrong, self.broken)
-        misread, skipped, guessed, wrong, broken = rng.random(5) < chances
+        skipped, guessed, wrong, broken = rng.random(4) < (self.skip, self.guess, self.wrong, self.broken)
         if skipped and done:
             done += 1
         if done >= len(steps):
@@ -179,9 +176,7 @@ class SloppyDemonstrator:
         if guessed:
             return f"The answer is {int(rng.integers(2, 1000))}."
         op, number = steps[done]
-        if misread and done:
-            op = "+"
-        elif wrong:
+        if wrong:
             op = str(rng.choice([other for other in "+-*" if other != op]))
         expression = f"{task.info['start'] if value is None else value}{op}{number}"
         written = json.dumps({"name": "calculator", "arguments": {"expression": expression}})
@@ -192,7 +187,7 @@ class SloppyDemonstrator:
 
 def PerfectDemonstrator() -> SloppyDemonstrator:  # noqa: N802 - reads as the class it makes
     """Return the demonstrator that makes no mistakes: the oracle of the environment."""
-    return SloppyDemonstrator(misread=0, skip=0, wrong=0, guess=0, broken=0)
+    return SloppyDemonstrator(skip=0, wrong=0, guess=0, broken=0)
 
 
 def _progress(steps: Sequence[tuple[str, int]], messages: Sequence[Message]) -> tuple[int, str | None]:

@@ -95,6 +95,9 @@ class TransformersEngine:
         if key is None:
             self._anonymous += 1
             key = f"anonymous {self._anonymous}"
+        busy = self._sessions.get(key)
+        if (busy is not None and busy.future is not None) or any(r.session == key for r in self._waiting):
+            raise EngineError(f"session {key!r} has a request running already")
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(ids, sampling, key, future))
         if self._pump is None or self._pump.done():
@@ -107,9 +110,14 @@ class TransformersEngine:
 
     def release(self, session: str) -> None:
         """Free the row of `session`; a request of it that is still running is dropped."""
+        for request in self._waiting:
+            if request.session == session:
+                request.future.cancel()
         gone = self._sessions.pop(session, None)
         if gone is None:
             return
+        if gone.future is not None:
+            gone.future.cancel()
         last = self._rows.pop()
         if last is not gone:
             self._cache.copy(last.row, gone.row, last.cached)
@@ -118,7 +126,7 @@ class TransformersEngine:
 
     async def load(self, model: PreTrainedModel, version: int) -> None:
         """Sample from `model`'s weights from now on. Caches made by the old weights are dropped."""
-        if any(session.future is not None for session in self._rows):
+        if self._waiting or any(session.future is not None for session in self._rows):
             raise EngineError("weights can only change while no completion is being sampled")
         self.model = model
         self._head = model.get_output_embeddings()
@@ -130,6 +138,8 @@ class TransformersEngine:
         """Stop, and free the cache."""
         if self._pump is not None:
             self._pump.cancel()
+        for future in [s.future for s in self._rows if s.future] + [r.future for r in self._waiting]:
+            future.cancel()
         self._sessions.clear()
         self._rows.clear()
         self._waiting.clear()
@@ -195,8 +205,6 @@ class TransformersEngine:
                 session = _Session(row=len(self._rows))
                 self._rows.append(session)
                 self._sessions[request.session] = session
-            elif session.future is not None:
-                raise EngineError(f"session {request.session!r} has a request running already")
             self._waiting.popleft()
             self._begin(session, request)
 

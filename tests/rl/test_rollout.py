@@ -108,7 +108,10 @@ async def test_a_reply_over_the_limit_of_a_turn_ends_the_episode(codec):
     found = await say(codec, "12345", limits)
     assert found.stop is StopReason.TURN_TOKENS
     assert codec.tokenizer.decode(found.ids[found.turns[0].start :]) == "123"
-    assert (found.graded, found.score.value) == (True, 0.25)
+    assert (found.graded, found.score.value) == (
+        True,
+        0.0,
+    )  # a cut reply is no reply: the environment never sees it
     assert found.score.reason == "cut by a token limit (3 a turn, 2048 an episode)"
 
 
