@@ -33,10 +33,12 @@ FILES = [
 
 
 class Failing(Calculator):
-    """Breaks in the first reply of every episode of a rollout (the tokenizer's corpus is played with `step`)."""
+    """Breaks at the start of every episode of a rollout, which names its task (the tokenizer's corpus does not)."""
 
-    async def arespond(self, reply):
-        raise RuntimeError("no such device")
+    def reset(self, *, seed=None, options=None):
+        if options:
+            raise RuntimeError("no such device")
+        return super().reset(seed=seed)
 
 
 registry.register("quintain-tests/Failing-v0", Failing)
