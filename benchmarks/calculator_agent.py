@@ -1,4 +1,4 @@
-"""The main job on several seeds: success before and after, and what it cost. `python benchmarks/calculator_agent.py`."""
+"""The main job on several seeds: success before and after, and its cost. `python benchmarks/calculator_agent.py`."""
 
 from __future__ import annotations
 
