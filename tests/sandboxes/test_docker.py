@@ -124,7 +124,7 @@ def test_wrong_images_and_limits_are_named(image: str) -> None:
         sandbox.run_sync("pass", limits=sandbox.limits.but(processes=9))
 
 
-def test_an_image_without_python_is_named() -> None:
+def test_an_image_without_python_is_named(image: str) -> None:
     import io
     import tarfile
 
