@@ -104,7 +104,7 @@ def test_links_lead_to_files(page: str) -> None:
     place = ROOT / page
     links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", place.read_text(encoding="utf-8"))
     missing = [link for link in links if not (place.parent / link).exists()]
-    assert [link for link in missing if link != "docs/learning_curve.png"] == []
+    assert missing == []
 
 
 def test_the_named_options_of_the_config_exist() -> None:

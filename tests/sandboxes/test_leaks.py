@@ -110,8 +110,9 @@ def test_soak_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 SUPERVISOR = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
 from quintain.sandboxes import open_pool, Limits
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 pool = open_pool("local", limits=Limits(wall_s=60), size=8)
 async def main():
     tasks = [asyncio.ensure_future(pool.run(code, language=language)) for language, code in (
