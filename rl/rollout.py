@@ -228,6 +228,11 @@ async def _play(
     record.given(codec.prompt(record.messages, [tool.schema for tool in env.tools]))
     while True:
         room = min(limits.turn_tokens, limits.episode_tokens - len(record.ids))
+        if room < 1 and not record.turns:  # the model was never asked: that is no wrong answer
+            reason = (
+                f"the prompt has {len(record.ids)} tokens, rollout.episode_tokens is {limits.episode_tokens}"
+            )
+            return Score.ungraded(f"{reason}: raise it or leave the task out"), StopReason.EPISODE_TOKENS
         if room < 1:
             return _unfinished(record, limits), StopReason.EPISODE_TOKENS
         sampling = Sampling(

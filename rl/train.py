@@ -249,7 +249,7 @@ async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
         advantages_N = group_advantages(rewards_N, groups_N, graded_N, scale=rl.advantage == "mean_std")
 
         clock = time.monotonic()
-        kept = np.flatnonzero(graded_N & np.array([bool(t.turns) for t in batch]))
+        kept = np.flatnonzero(graded_N)
         try:
             learned = learner.update([batch[i] for i in kept], advantages_N[kept])
         except NonFiniteError:

@@ -128,7 +128,8 @@ async def test_a_reply_over_what_is_left_of_the_episode_ends_it(codec):
 
 async def test_a_prompt_over_the_limit_of_the_episode_is_an_episode_without_turns(codec):
     found = await say(codec, "12345", RolloutConfig(turn_tokens=2, episode_tokens=4))
-    assert (found.stop, found.turns, found.score.value) == (StopReason.EPISODE_TOKENS, [], 0.0)
+    assert (found.stop, found.turns, found.graded) == (StopReason.EPISODE_TOKENS, [], False)
+    assert "rollout.episode_tokens is 4: raise it" in found.score.reason
     assert not any(found.mask)
 
 
