@@ -1,6 +1,7 @@
 """Gymnasium environments whose observations and actions are text."""
 
 from .base import Policy, TextEnv, Turn
+from .card import Card
 from .registry import list_envs, make, register, register_library
 from .single_turn import SingleTurnEnv
 from .spaces import TextSpace
@@ -14,6 +15,7 @@ __all__ = [
     "SingleTurnEnv",
     "ToolEnv",
     "TaskSet",
+    "Card",
     "TextSpace",
     "make",
     "register",

@@ -24,6 +24,7 @@ from ..tools.formats import Hermes, ToolFormat
 from ..tools.schema import Function
 from ..tools.tool import Tool, as_tools
 from ..verifiers.base import Episode, Score, Task, Verifier
+from .card import Card
 from .spaces import TextSpace
 from .tasks import TaskSet
 from .transcript import as_messages, text_of, transcribed
@@ -111,6 +112,9 @@ class TextEnv(gymnasium.Env[str, str]):
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - declared so by Gymnasium
 
+    card: Card | None = None
+    """What it is, what it pays for and where it comes from; every environment of the library has one."""
+
     oracle: Policy | None = None
     """A policy that solves every task, if there is one: for tests and audits."""
 
@@ -171,6 +175,18 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return what the verifier is to see as the model's last reply; as it stands, the reply itself."""
         return reply
 
+    def evidence(self) -> Mapping[str, Any]:
+        """Return what the verifier may see of the world besides the conversation (files, rows, a board).
+
+        Called once, at the end of an episode, where there is a verifier. Plain JSON data that the environment read
+        itself, never something that the model's code reported.
+        """
+        return {}
+
+    async def aevidence(self) -> Mapping[str, Any]:
+        """Return the same without blocking the event loop; as it stands, `evidence` inline."""
+        return self.evidence()
+
     # --- the contract
 
     @property
@@ -218,7 +234,7 @@ class TextEnv(gymnasium.Env[str, str]):
             turn = self._checked(self.respond(reply))
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
-                score = self.verifier(self._episode(books, reply))
+                score = self.verifier(self._episode(books, reply, self.evidence()))
         except InfrastructureError as failure:
             return self._broken(books, reply, failure)
         return self._answer(books, reply, turn, score)
@@ -232,7 +248,7 @@ class TextEnv(gymnasium.Env[str, str]):
             turn = self._checked(await self.arespond(reply))
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
-                score = await self.verifier.acall(self._episode(books, reply))
+                score = await self.verifier.acall(self._episode(books, reply, await self.aevidence()))
         except InfrastructureError as failure:
             return self._broken(books, reply, failure)
         return self._answer(books, reply, turn, score)
@@ -322,8 +338,8 @@ class TextEnv(gymnasium.Env[str, str]):
     def _ends(self, books: _Books, turn: Turn) -> bool:
         return turn.done or (self.max_turns is not None and books.turns >= self.max_turns)
 
-    def _episode(self, books: _Books, reply: Reply) -> Episode:
-        return Episode(books.task, self.judged(reply), tuple(books.messages))
+    def _episode(self, books: _Books, reply: Reply, evidence: Mapping[str, Any]) -> Episode:
+        return Episode(books.task, self.judged(reply), tuple(books.messages), evidence)
 
     def _answer(self, books: _Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:
         new = as_messages(turn.text, f"{type(self).__name__}.respond")

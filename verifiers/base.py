@@ -43,6 +43,8 @@ class Episode:
     """What the model wrote last; empty if it wrote nothing."""
     messages: Sequence[Message] = ()
     """The whole conversation, the system message first; empty for a bare (reply, task) pair."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """What the environment itself read of the world at the end (files, rows, a board), in plain JSON data."""
 
 
 class Status(StrEnum):

@@ -280,3 +280,27 @@ async def test_a_subclass_that_overrides_step_has_its_own_astep():
             return "own", 0.0, True, False, {}
 
     assert (await Own().astep("x"))[0] == "own"
+
+
+def test_the_verifier_sees_the_evidence_that_the_environment_read():
+    class Room(TextEnv):
+        def begin(self, task):
+            self.door = "shut"
+            return "Open the door."
+
+        def respond(self, reply):
+            self.door = "open" if reply == "open" else "shut"
+            return Turn(done=True)
+
+        def evidence(self):
+            return {"door": self.door}
+
+    class DoorIsOpen(Verifier):
+        def score(self, episode):
+            return Score(float(episode.evidence["door"] == "open"))
+
+    env = Room(verifier=DoorIsOpen())
+    env.reset(seed=0)
+    assert env.step("open")[1] == 1.0
+    env.reset(seed=0)
+    assert env.step("I have opened it.")[1] == 0.0
