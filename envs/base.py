@@ -187,6 +187,13 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return the same without blocking the event loop; as it stands, `evidence` inline."""
         return self.evidence()
 
+    def finish(self) -> None:
+        """Free what the episode held. Called once when an episode ends in `step`, after it has been judged."""
+
+    async def afinish(self) -> None:
+        """Do the same when it ends in `astep`; as it stands, `finish` inline."""
+        self.finish()
+
     # --- the contract
 
     @property
@@ -235,9 +242,12 @@ class TextEnv(gymnasium.Env[str, str]):
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
                 score = self.verifier(self._episode(books, reply, self.evidence()))
+            answer = self._answer(books, reply, turn, score)
         except InfrastructureError as failure:
-            return self._broken(books, reply, failure)
-        return self._answer(books, reply, turn, score)
+            answer = self._broken(books, reply, failure)
+        if books.over:
+            self.finish()
+        return answer
 
     async def astep(self, action: str) -> Answer:
         """Do what `step` does without blocking the event loop: episodes, and calls of one reply, overlap."""
@@ -249,9 +259,12 @@ class TextEnv(gymnasium.Env[str, str]):
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
                 score = await self.verifier.acall(self._episode(books, reply, await self.aevidence()))
+            answer = self._answer(books, reply, turn, score)
         except InfrastructureError as failure:
-            return self._broken(books, reply, failure)
-        return self._answer(books, reply, turn, score)
+            answer = self._broken(books, reply, failure)
+        if books.over:
+            await self.afinish()
+        return answer
 
     def parse(self, text: str) -> Reply:
         """Read a reply as `step` will, with call ids that are unique in the episode."""
@@ -296,6 +309,10 @@ class TextEnv(gymnasium.Env[str, str]):
         """Free what this environment opened itself. Closing twice is fine."""
         while self._opened:
             self._opened.pop().close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop; as it stands, `close` inline."""
+        self.close()
 
     # --- the books
 

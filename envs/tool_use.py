@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
-from ..tools.chat import Reply, ToolCall, ToolResult
+from ..tools.chat import Reply, ToolResult
 from ..tools.errors import UserError
 from ..tools.formats import ToolFormat
 from ..tools.schema import Function
-from ..tools.tool import Tool, unknown_tool
+from ..tools.tool import Tool
+from ..tools.toolkit import Toolkit, split
 from ..verifiers.base import Task, Verifier
 from .base import TextEnv, Turn
+from .episode_tools import EpisodeTools, Home
 from .tasks import TaskSet
+
+T = TypeVar("T")
 
 
 class ToolEnv(TextEnv):
@@ -32,6 +35,10 @@ class ToolEnv(TextEnv):
     and none of its calls runs. A reply without calls ends the episode, and without tools any reply does. At the
     turn limit the verifier sees the last reply without its calls, so that a number in a call is no answer.
 
+    `tools` are functions, `Tool`s and `Toolkit`s. Each episode works on toolkits of its own: they are opened with
+    `setup(task)` before the first call that needs them, the verifier sees what they say became of their state as
+    `episode.evidence`, and they are closed when the episode is over, the environment is closed or a step is cancelled.
+
     `info["tool_results"]` of a step holds the `ToolResult`s, with errors and tracebacks for people. A failure of
     ours in a tool (`InfrastructureError`, a sandbox that broke) ends the episode, ungraded.
     """
@@ -39,7 +46,7 @@ class ToolEnv(TextEnv):
     def __init__(
         self,
         tasks: TaskSet | Sequence[Task],
-        tools: Sequence[Tool | Function],
+        tools: Sequence[Tool | Function | Toolkit],
         verifier: Verifier,
         *,
         max_turns: int = 8,
@@ -49,38 +56,88 @@ class ToolEnv(TextEnv):
     ) -> None:
         if verifier is None or tasks is None:
             raise UserError(f"{type(self).__name__} needs tasks and a verifier")
+        made, self._kits = split(tools)
         super().__init__(
             tasks=tasks,
             verifier=verifier,
-            tools=tools,
+            tools=made,
             system_prompt=system_prompt,
             max_turns=max_turns,
             format=format,
             render_mode=render_mode,
         )
-        self._by_name = {item.name: item for item in self.tools}
+        self._live: EpisodeTools | None = None
+        self._owner = True  # of what the toolkits share; a `fresh` copy is not
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def setup(self, task: Task) -> Mapping[str, Any]:
+        """Return what the toolkits of an episode are opened with; as it stands, the `info` of its task."""
+        return task.info
 
     def respond(self, reply: Reply) -> Turn:
-        """Run the calls one after the other, or end the episode."""
+        """Run the calls, or end the episode."""
         if not self.tools or reply.parse_error or not reply.tool_calls:
             return self._without_calls(reply)
-        if all(self._is_inline(call) for call in reply.tool_calls):
-            return _observed([self._call_inline(call) for call in reply.tool_calls])
-        return _run(lambda: self.arespond(reply))
+        live = self._tools_now()
+        if all(map(live.direct, reply.tool_calls)):
+            return _observed([live.call_directly(call) for call in reply.tool_calls])
+        return self._run(lambda: self.arespond(reply))
 
     async def arespond(self, reply: Reply) -> Turn:
         """Run the calls at the same time, or end the episode."""
         if not self.tools or reply.parse_error or not reply.tool_calls:
             return self._without_calls(reply)
-        if all(self._is_inline(call) for call in reply.tool_calls):
-            return _observed([self._call_inline(call) for call in reply.tool_calls])
-        results = await asyncio.gather(*map(self._call, reply.tool_calls), return_exceptions=True)
-        done: list[ToolResult] = []
-        for result in results:
-            if isinstance(result, BaseException):  # of ours; the first in call order
-                raise result
-            done.append(result)
-        return _observed(done)
+        live = self._tools_now()
+        if all(map(live.direct, reply.tool_calls)):
+            return _observed([live.call_directly(call) for call in reply.tool_calls])
+        return _observed(await live.call(reply.tool_calls))
+
+    def evidence(self) -> Mapping[str, Any]:
+        """Return what the toolkits say became of their state, in one mapping."""
+        return self._run(self._tools_now().evidence) if self._kits else {}
+
+    async def aevidence(self) -> Mapping[str, Any]:
+        """Return the same without blocking the event loop."""
+        return await self._tools_now().evidence() if self._kits else {}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode; see `TextEnv.reset`. The toolkits of one that was left unfinished are closed."""
+        self.finish()
+        return super().reset(seed=seed, options=options)
+
+    def fresh(self) -> Self:
+        """Return another environment of the same definition; see `TextEnv.fresh`."""
+        other = super().fresh()
+        other._live = None
+        other._owner = False
+        return other
+
+    def finish(self) -> None:
+        """Close the toolkits of the episode."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.close_now(self._closing)
+
+    async def afinish(self) -> None:
+        """Close the toolkits of the episode without blocking the event loop."""
+        if self._live is not None:
+            await self._live.close()
+        self.finish()
+
+    def close(self) -> None:
+        """Close the toolkits of the episode, and what all episodes share if this is the definition, not a copy."""
+        self.finish()
+        if self._owner:
+            for kit in self._kits:
+                kit.shutdown()
+        super().close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        await self.afinish()
+        await asyncio.to_thread(self.close) if self._owner else self.close()
 
     def judged(self, reply: Reply) -> Reply:
         """Return the reply without its calls; one whose call could not be read holds no answer."""
@@ -95,41 +152,24 @@ class ToolEnv(TextEnv):
             return Turn(reply.parse_error)
         return Turn(done=True)
 
-    def _is_inline(self, call: ToolCall) -> bool:
-        tool = self._by_name.get(call.name)
-        return tool is None or tool.inline
+    def _tools_now(self) -> EpisodeTools:
+        if self._live is None:
+            self._live = EpisodeTools(self.tools, self._kits, self._setup_now)
+        return self._live
 
-    def _call_inline(self, call: ToolCall) -> ToolResult:
-        tool = self._by_name.get(call.name)
-        return unknown_tool(call, self._by_name) if tool is None else tool.call_inline(call)
+    def _setup_now(self) -> Mapping[str, Any]:
+        assert self.task is not None
+        return self.setup(self.task)
 
-    async def _call(self, call: ToolCall) -> ToolResult:
-        tool = self._by_name.get(call.name)
-        return unknown_tool(call, self._by_name) if tool is None else await tool.call(call)
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._kits:
+            return self._tools_now().run(work)
+        home = Home()  # nothing is kept from step to step, so nothing is left to close
+        try:
+            return home.run(work)
+        finally:
+            home.close()
 
 
 def _observed(results: Sequence[ToolResult]) -> Turn:
     return Turn([result.as_message() for result in results], info={"tool_results": tuple(results)})
-
-
-def _run(work: Callable[[], Coroutine[Any, Any, Turn]]) -> Turn:
-    """Run asynchronous work from `step`: on a loop of its own, in a thread if this one already has a loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work())
-    outcome: list[Turn] = []
-    failure: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(asyncio.run(work()))
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=target, name="quintain-step")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]

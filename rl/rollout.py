@@ -196,7 +196,7 @@ async def play_episode(
         info["traceback"] = traceback.format_exc()
     finally:
         policy.release(start.id)
-        env.close()
+        await env.aclose()
     return Trajectory(
         id=start.id,
         task_id=env.task.id if env.task is not None else f"seed {start.seed}",

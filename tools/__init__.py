@@ -6,6 +6,7 @@ from .errors import InfrastructureError, ToolError, UserError
 from .formats import Hermes, ToolFormat
 from .python import python_tool
 from .tool import Tool, tool
+from .toolkit import Toolkit
 
 __all__ = [
     "Message",
@@ -14,6 +15,7 @@ __all__ = [
     "ToolResult",
     "Tool",
     "tool",
+    "Toolkit",
     "ToolFormat",
     "Hermes",
     "calculate",

@@ -18,6 +18,15 @@ Function = Callable[..., Any]
 _SECTION = re.compile(r"(Args|Arguments|Parameters|Returns|Return|Raises|Yields|Examples?|Notes?):\s*")
 
 
+def is_method(function: Function) -> bool:
+    """Return whether this is a method that is not bound to its object yet: its first parameter is a bare `self`."""
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+    except (TypeError, ValueError):  # a class, a built-in: told later, with the hints
+        return False
+    return first is not None and first.name == "self" and first.annotation is first.empty
+
+
 def arguments_model(name: str, function: Function, described: Mapping[str, str]) -> type[pydantic.BaseModel]:
     """Return the model that checks the arguments of the tool `name`; `described` holds its parameters' texts.
 
@@ -30,7 +39,7 @@ def arguments_model(name: str, function: Function, described: Mapping[str, str])
     except Exception as error:
         raise UserError(f"tool {name!r}: its type hints cannot be evaluated: {error}") from error
     fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in list(inspect.signature(function).parameters.values())[is_method(function) :]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             shown = str(parameter).partition(":")[0]
             raise UserError(

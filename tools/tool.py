@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import functools
 import inspect
 import json
 import re
 import threading
 import traceback
+import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from ..sandboxes.base import SandboxError
 from .chat import ToolCall, ToolResult
 from .errors import InfrastructureError, ToolError, UserError, nearest
-from .schema import Function, arguments_model, read_docstring, schema_of
+from .schema import Function, arguments_model, is_method, read_docstring, schema_of
 
 if TYPE_CHECKING:
     import pydantic
@@ -55,6 +57,8 @@ class Tool:
             interrupted, so it has none in effect; a blocking one is left behind in its thread.
         output_chars: Characters of output that the model sees; the middle of anything longer is cut out.
         inline: Whether `call_inline` may be used: a plain function that does not block.
+        unbound: Whether it is a method whose object is still missing. A decorated method becomes a tool of the object
+            when it is read from one, as methods do: `thing.look`.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class Tool:
         blocking: bool = False,
         lazy: bool = False,
     ) -> None:
-        self.name = function.__name__ if name is None else name
+        self.name = getattr(function, "__name__", type(function).__name__) if name is None else name
         if not _NAME.fullmatch(self.name):
             raise UserError(
                 f"a tool's name must be letters, digits, _ and -, at most 64, got {self.name!r}; "
@@ -91,6 +95,7 @@ class Tool:
         if self.is_async and blocking:
             raise UserError(f"tool {self.name!r} is asynchronous: leave blocking=True out")
         self.inline = not self.is_async and not blocking
+        self.unbound = is_method(function)
         if not lazy:
             _ = self.parameters  # whatever is wrong with the hints is said here
 
@@ -102,6 +107,15 @@ class Tool:
         `**kwargs`, and a missing description.
         """
         return cls(function, **options)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Tool:
+        """Bind a tool that is a method to its object; any other is itself."""
+        if instance is None or not self.unbound:
+            return self
+        bound = copy.copy(self)  # with the schema, if it is made
+        bound.function = types.MethodType(self.function, instance)
+        bound.unbound = False
+        return bound
 
     @functools.cached_property
     def parameters(self) -> dict[str, Any]:
