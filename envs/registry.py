@@ -33,6 +33,11 @@ _LIBRARY = {
     "quintain/Countdown-v0": "quintain.envs.library.countdown:Countdown",
     "quintain/GSM8K-v0": "quintain.envs.library.gsm8k:GSM8K",
     "quintain/GuessNumber-v0": "quintain.envs.library.guess_number:GuessNumber",
+    "quintain/Hanoi-v0": "quintain.envs.library.hanoi:Hanoi",
+    "quintain/Mastermind-v0": "quintain.envs.library.mastermind:Mastermind",
+    "quintain/Sokoban-v0": "quintain.envs.library.sokoban:Sokoban",
+    "quintain/TicTacToe-v0": "quintain.envs.library.tic_tac_toe:TicTacToe",
+    "quintain/Wordle-v0": "quintain.envs.library.wordle:Wordle",
 }
 _known: dict[
     str, Factory

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from ...tools.chat import Message
 from ...tools.errors import UserError
 from ...verifiers.base import Episode, Score, Task, Verifier
 from ...verifiers.final_answer import answer_tag, without_thinking
+from ..card import Card
 from ..single_turn import SingleTurnEnv
 from ..tasks import TaskSet
+from .items import Split, check_split, in_split
 
 MAX_TARGET = 999
 """Targets lie between 10 and this."""
@@ -71,20 +74,31 @@ class Countdown(SingleTurnEnv):
 
     Args:
         numbers: How many are given, 2 to 6. More are harder.
-        split: Any name: problems of different splits are drawn apart.
+        split: "train" or "test": no numbers with a target are in both, in whatever order.
         seed: Of the problem set.
     """
 
+    card = Card(
+        what="Reach a target from a few numbers with + - * / and parentheses, each number used once at most.",
+        reward="1 if the expression uses only given numbers and its value is the target exactly, else 0.",
+        difficulty="`numbers`: how many are given, 2 to 6; the target may need all of them.",
+        oracle="The expression that the problem was made from; `solve` finds one without it.",
+        tags=("math", "search", "single-turn"),
+    )
+
     def __init__(
-        self, numbers: int = 4, split: str = "train", seed: int = 0, render_mode: str | None = None
+        self, numbers: int = 4, split: Split = "train", seed: int = 0, render_mode: str | None = None
     ) -> None:
         if not 2 <= numbers <= 6:
             raise UserError(f"Countdown: numbers must be 2 to 6, got {numbers}")
+        check_split("Countdown", split)
 
         def problem(rng: np.random.Generator, index: int) -> Task:
             while True:
                 task = _draw(rng, numbers)
-                if task is not None:
+                if task is not None and in_split(
+                    split, "countdown", *sorted(task.answer["numbers"]), task.answer["target"]
+                ):
                     return task
 
         tasks = TaskSet.generated(problem, name=f"countdown-{numbers}", split=split, seed=seed)
@@ -112,5 +126,42 @@ def _draw(rng: np.random.Generator, count: int) -> Task | None:
     return Task("", prompt, {"numbers": shuffled, "target": target}, {"solution": solution[1:-1]})
 
 
+def solve(numbers: Sequence[int], target: int) -> str | None:
+    """Return an expression of some of the numbers that makes the target, or None if there is none.
+
+    It goes through all pairs of what is left, so it is quick for up to five numbers; six may take a minute.
+    """
+    return _search([(str(number), Fraction(number)) for number in numbers], Fraction(target), set())
+
+
+def _search(
+    parts: list[tuple[str, Fraction]], target: Fraction, seen: set[tuple[Fraction, ...]]
+) -> str | None:
+    for text, value in parts:
+        if value == target:
+            return text
+    key = tuple(sorted(value for _, value in parts))
+    if key in seen:
+        return None
+    seen.add(key)
+    for i, (left, a) in enumerate(parts):
+        for j, (right, b) in enumerate(parts):
+            if i == j:
+                continue
+            rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+            made = [("-", a - b)] if a > b else []  # a negative value is never needed for a positive target
+            if i < j:
+                made += [("+", a + b), ("*", a * b)]
+            if b:
+                made.append(("/", a / b))
+            for op, value in made:
+                found = _search([*rest, (f"({left}{op}{right})", value)], target, seen)
+                if found is not None:
+                    return found
+    return None
+
+
 def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:
-    return f"<answer>{task.info['solution']}</answer>"
+    """Write the expression that the problem was made from; for a task without one, search."""
+    solution = task.info.get("solution") or solve(task.answer["numbers"], task.answer["target"])
+    return f"<answer>{solution}</answer>"

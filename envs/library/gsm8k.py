@@ -20,6 +20,7 @@ from ...tools.python import python_tool
 from ...tools.tool import Tool
 from ...verifiers.base import Task
 from ...verifiers.numbers import FinalNumber
+from ..card import Card
 from ..tasks import TaskSet
 from ..tool_use import ToolEnv
 
@@ -45,6 +46,15 @@ class GSM8K(ToolEnv):
         question, answer: The fields of a row.
         system_prompt: None for the one that fits the tool.
     """
+
+    card = Card(
+        what="Solve a grade-school word problem, with a calculator, with Python, or without a tool.",
+        reward="1 if the final number of the final reply is the number after #### of the row, else 0.",
+        difficulty="Two to eight steps of arithmetic; `tool` and `max_turns` make it easier.",
+        oracle="The answer of the row, in the form that is asked for.",
+        source="GSM8K (Cobbe et al., 2021), MIT licence; or a file of rows of the same shape",
+        tags=("math", "tools", "multi-turn"),
+    )
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ from ...tools.chat import Message, Reply
 from ...tools.errors import UserError
 from ...verifiers.base import Score, Task
 from ..base import TextEnv, Turn
-from ..tasks import TaskSet
+from ..card import Card
+from .items import Split, check_split, numbered
 
 _NUMBER = re.compile(r"(?<![\d.])\d{1,6}(?![\d.]*\d)", re.ASCII)
 
@@ -19,26 +20,41 @@ _NUMBER = re.compile(r"(?<![\d.])\d{1,6}(?![\d.]*\d)", re.ASCII)
 class GuessNumber(TextEnv):
     """Find a whole number from 1 to `high`. The reward is 1 if it is found in time, else 0.
 
-    The last number of a reply is the guess; a reply with several numbers is none, so that listing does not pay.
+    The number in a reply is the guess; a reply with several numbers is none, so that listing does not pay.
 
     Args:
-        high: The largest number.
+        high: The largest number, 2 to 999999.
         max_turns: Replies until the episode is truncated; 7 are enough for 100.
-        seed: Of the hidden numbers.
+        split: "train" or "test": different numbers.
+        seed: Of the order in which the numbers come.
     """
 
+    card = Card(
+        what="Find a hidden whole number; every guess is answered by too low or too high.",
+        reward="1 if the number is found within the turns, else 0.",
+        difficulty="`high` numbers within `max_turns` replies; halving finds one of 100 in seven.",
+        oracle="Halves the interval; it does not look at the number.",
+        tags=("game", "multi-turn", "search"),
+    )
+
     def __init__(
-        self, high: int = 100, max_turns: int = 8, seed: int = 0, render_mode: str | None = None
+        self,
+        high: int = 100,
+        max_turns: int = 8,
+        split: Split = "train",
+        seed: int = 0,
+        render_mode: str | None = None,
     ) -> None:
         if not 2 <= high <= 999_999:
             raise UserError(f"GuessNumber: high must be 2 to 999999, got {high}")
+        check_split("GuessNumber", split)
         self.high = high
 
-        def problem(rng: np.random.Generator, index: int) -> Task:
+        def problem(item: int) -> Task:
             prompt = f"I think of a whole number from 1 to {high}. Guess it. Reply with one number."
-            return Task("", prompt, int(rng.integers(1, high + 1)))
+            return Task("", prompt, item + 1)
 
-        tasks = TaskSet.generated(problem, name=f"guess-number-{high}", seed=seed)
+        tasks = numbered(problem, high, name=f"guess-number-{high}", split=split, seed=seed)
         super().__init__(tasks=tasks, max_turns=max_turns, render_mode=render_mode)
         self.oracle = _bisect
 
