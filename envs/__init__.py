@@ -5,8 +5,10 @@ from .card import Card
 from .registry import list_envs, make, register, register_library
 from .single_turn import SingleTurnEnv
 from .spaces import TextSpace
+from .state import StateError
 from .tasks import TaskSet
 from .tool_use import ToolEnv
+from .vector import TextVectorEnv
 
 __all__ = [
     "TextEnv",
@@ -17,6 +19,8 @@ __all__ = [
     "TaskSet",
     "Card",
     "TextSpace",
+    "TextVectorEnv",
+    "StateError",
     "make",
     "register",
     "list_envs",

@@ -8,26 +8,27 @@ reply. What a subclass returns is checked here, once, for everybody above.
 from __future__ import annotations
 
 import copy
-import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol, Self
 
 import gymnasium
 import numpy as np
 
-from ..tools.chat import Message, Reply, ToolCall
+from ..tools.chat import Message, Reply, ToolCall, user
 from ..tools.chat import system as system_message
 from ..tools.errors import InfrastructureError, UserError
 from ..tools.formats import Hermes, ToolFormat
 from ..tools.schema import Function
 from ..tools.tool import Tool, as_tools
 from ..verifiers.base import Episode, Score, Task, Verifier
+from . import state as states
 from .card import Card
 from .spaces import TextSpace
 from .tasks import TaskSet
 from .transcript import as_messages, text_of, transcribed
+from .turn import Turn as Turn
+from .turn import checked
 
 Answer = tuple[str, float, bool, bool, dict[str, Any]]
 """What `step` returns: observation, reward, terminated, truncated, info."""
@@ -44,25 +45,9 @@ class Closable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What an environment answers to one reply, when a text alone does not say it."""
-
-    text: str | Sequence[Message] = ""
-    """What the model sees next: a user message, or the messages themselves."""
-    reward: float = 0.0
-    """Reward of this turn; a score at the end adds its value."""
-    done: bool = False
-    """Whether the episode is over."""
-    score: Score | None = None
-    """The judgement at the end; None lets the environment's verifier judge."""
-    info: Mapping[str, Any] = field(default_factory=dict)
-    """More entries for the step's `info`; nothing that depends on the clock."""
-
-
 @dataclass(slots=True)
-class _Books:
-    """The state of one episode."""
+class Books:
+    """What the base class keeps of one episode."""
 
     task: Task
     messages: list[Message]
@@ -92,9 +77,10 @@ class TextEnv(gymnasium.Env[str, str]):
         observation, info = env.reset(seed=1)
         observation, reward, terminated, truncated, info = env.step("50")
 
-    Rules for subclasses: set the state of an episode in `begin` and nowhere else (`fresh` shares the rest between
-    copies); draw randomness only from `self.np_random`; answer a senseless reply with a text that says what is
-    wanted, instead of raising. Both methods may raise `InfrastructureError`.
+    Rules for subclasses: set the state of an episode in `begin`, every attribute anew, and nowhere else (`fresh`
+    shares the rest between copies; what `begin` and `respond` set is what `get_state` captures); draw randomness
+    only from `self.np_random`; answer a senseless reply with a text that says what is wanted, instead of raising.
+    Both methods may raise `InfrastructureError`.
 
     Args:
         tasks: The problems; an episode is about one of them. None for a game that makes its own.
@@ -154,8 +140,9 @@ class TextEnv(gymnasium.Env[str, str]):
         self.observation_space = TextSpace()
         self.action_space = TextSpace()
         self._opened: list[Closable] = []
-        self._books: _Books | None = None
+        self._books: Books | None = None
         self._episodes = 0
+        self._definition: Mapping[str, Any] | None = None
 
     # --- what a subclass writes
 
@@ -217,6 +204,8 @@ class TextEnv(gymnasium.Env[str, str]):
         Raises `UserError` for an unknown option and a task that does not exist.
         """
         super().reset(seed=seed)
+        if self._definition is None:
+            self._definition = dict(self.__dict__)  # what differs from it later belongs to the episode
         self._episodes = 1 if seed is not None else self._episodes + 1
         task = self._choose(options or {})
         opening = as_messages(self.begin(task), f"{type(self).__name__}.begin")
@@ -228,7 +217,7 @@ class TextEnv(gymnasium.Env[str, str]):
             task = Task(task.id, text_of(opening), task.answer, task.info)
         if self.system_prompt is not None:
             opening.insert(0, system_message(self.system_prompt))
-        self._books = _Books(task, list(opening))
+        self._books = Books(task, list(opening))
         return text_of(opening), {"task_id": task.id, "messages": opening}
 
     def step(self, action: str) -> Answer:
@@ -238,7 +227,10 @@ class TextEnv(gymnasium.Env[str, str]):
         """
         books, reply = self._take(action)
         try:
-            turn = self._checked(self.respond(reply))
+            said = self.respond(reply)
+            if said.__class__ is str and said and books.turns != self.max_turns:  # most steps of most games
+                return self._go_on(books, reply, said)
+            turn = checked(said, self)
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
                 score = self.verifier(self._episode(books, reply, self.evidence()))
@@ -255,7 +247,10 @@ class TextEnv(gymnasium.Env[str, str]):
             return self.step(action)
         books, reply = self._take(action)
         try:
-            turn = self._checked(await self.arespond(reply))
+            said = await self.arespond(reply)
+            if said.__class__ is str and said and books.turns != self.max_turns:
+                return self._go_on(books, reply, said)
+            turn = checked(said, self)
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
                 score = await self.verifier.acall(self._episode(books, reply, await self.aevidence()))
@@ -270,10 +265,8 @@ class TextEnv(gymnasium.Env[str, str]):
         """Read a reply as `step` will, with call ids that are unique in the episode."""
         calls = 0 if self._books is None else self._books.calls
         if not isinstance(text, Reply):
-            if not text.isascii():
-                text = text.encode(
-                    "utf-8", "replace"
-                ).decode()  # lone surrogates: no tokenizer, no file takes them
+            if not text.isascii():  # lone surrogates: no tokenizer, no file takes them
+                text = text.encode("utf-8", "replace").decode()
             return self.format.parse(text, calls)
         if calls and text.tool_calls:
             numbered = [
@@ -297,6 +290,33 @@ class TextEnv(gymnasium.Env[str, str]):
         other._opened = []
         other.observation_space = copy.copy(self.observation_space)
         other.action_space = copy.copy(self.action_space)
+        return other
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the episode as plain data: the books, the generator, and every attribute that the episode has set.
+
+        The state is a copy, can be pickled, and goes through JSON where the attributes of the subclass do. What
+        the definition shares (tasks, tools, verifier) is not part of it.
+
+        Raises `StateError` naming the attribute for one that cannot be copied, such as an open sandbox, and
+        `gymnasium.error.ResetNeeded` before the first `reset`.
+        """
+        return states.capture(self)
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `get_state` was called, on this environment or another of the same definition (`fresh`).
+
+        The state is copied: many branches may start from the same one. Raises `StateError` if it is the state of
+        another environment.
+        """
+        states.restore(self, state)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        """Return a branch: a fresh environment in the same state."""
+        other = self.fresh()
+        memo[id(self)] = other
+        if self._books is not None:
+            other.set_state(self.get_state())
         return other
 
     def render(self) -> str | None:
@@ -339,26 +359,35 @@ class TextEnv(gymnasium.Env[str, str]):
         except IndexError as error:
             raise UserError(f"{name}.reset: {error}") from None
 
-    def _take(self, action: str) -> tuple[_Books, Reply]:
+    def _take(self, action: str) -> tuple[Books, Reply]:
         books = self._books
-        if books is None or books.over:
-            state = "has not started" if books is None else "is over"
-            raise gymnasium.error.ResetNeeded(f"the episode {state}: call reset() before step()")
-        if not isinstance(action, str):
-            raise UserError(f"an action must be text (str), got {type(action).__name__}")
+        if books is None or books.over or not isinstance(action, str):
+            self._refuse(action)
         reply = self.parse(action)
         books.messages.append(reply.as_message())
         books.turns += 1
-        books.calls += len(reply.tool_calls)
+        if reply.tool_calls:
+            books.calls += len(reply.tool_calls)
         return books, reply
 
-    def _ends(self, books: _Books, turn: Turn) -> bool:
+    def _refuse(self, action: Any) -> NoReturn:
+        if self._books is None or self._books.over:
+            state = "has not started" if self._books is None else "is over"
+            raise gymnasium.error.ResetNeeded(f"the episode {state}: call reset() before step()")
+        raise UserError(f"an action must be text (str), got {type(action).__name__}")
+
+    def _go_on(self, books: Books, reply: Reply, text: str) -> Answer:
+        message = user(text)
+        books.messages.append(message)
+        return text, 0.0, False, False, {"task_id": books.task.id, "messages": [message], "reply": reply}
+
+    def _ends(self, books: Books, turn: Turn) -> bool:
         return turn.done or (self.max_turns is not None and books.turns >= self.max_turns)
 
-    def _episode(self, books: _Books, reply: Reply, evidence: Mapping[str, Any]) -> Episode:
+    def _episode(self, books: Books, reply: Reply, evidence: Mapping[str, Any]) -> Episode:
         return Episode(books.task, self.judged(reply), tuple(books.messages), evidence)
 
-    def _answer(self, books: _Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:
+    def _answer(self, books: Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:
         new = as_messages(turn.text, f"{type(self).__name__}.respond")
         books.messages.extend(new)
         info: dict[str, Any] = {"task_id": books.task.id, "messages": new, "reply": reply, **turn.info}
@@ -377,37 +406,11 @@ class TextEnv(gymnasium.Env[str, str]):
             info["score"] = _of_rewards(books.reward) if score is None else score
         return text_of(new), reward, turn.done, books.over and not turn.done, info
 
-    def _broken(self, books: _Books, reply: Reply, failure: InfrastructureError) -> Answer:
+    def _broken(self, books: Books, reply: Reply, failure: InfrastructureError) -> Answer:
         books.over = True
         info: dict[str, Any] = {"task_id": books.task.id, "messages": [], "reply": reply}
         info["score"] = Score.ungraded(f"infrastructure: {failure}")
         return "", 0.0, False, True, info
-
-    def _checked(self, turn: Any) -> Turn:
-        if isinstance(turn, str):
-            return Turn(turn)
-        name = type(self).__name__
-        if not isinstance(turn, Turn):
-            if inspect.iscoroutine(turn):
-                turn.close()
-                raise UserError(f"{name}.respond is asynchronous: name it `arespond`")
-            raise UserError(
-                f"{name}.respond must return a text or a Turn, got {type(turn).__name__}; "
-                'write, for example, `return Turn("Right.", reward=1.0, done=True)`'
-            )
-        reward = turn.reward
-        if not isinstance(reward, int | float | np.number) or not math.isfinite(reward):
-            raise UserError(f"{name}.respond: the reward must be a finite number, got {reward!r}")
-        if turn.score is not None and not isinstance(turn.score, Score):
-            raise UserError(
-                f"{name}.respond: score must be a Score, got {type(turn.score).__name__}; write `Score(1.0)`"
-            )
-        done: Any = turn.done
-        if isinstance(done, bool):
-            return turn
-        if isinstance(done, np.bool_):  # what a comparison of NumPy numbers gives
-            return Turn(turn.text, turn.reward, bool(done), turn.score, turn.info)
-        raise UserError(f"{name}.respond: done must be True or False, got {done!r}")
 
 
 def _of_rewards(total: float) -> Score:

@@ -58,7 +58,7 @@ def register(id: str, factory: Factory) -> None:  # noqa: A002 - Gymnasium's nam
     if id in gymnasium.registry:
         raise UserError(f"the id {id!r} is taken by {gymnasium.registry[id].entry_point!r}; choose another")
     try:
-        gymnasium.register(id, entry_point=factory)
+        gymnasium.register(id, entry_point=factory, vector_entry_point=f"{__package__}.vector:{id}")
     except gymnasium.error.Error as error:
         raise UserError(f"{id!r} is no environment id ({error}); write `namespace/Name-v0`") from error
     _known[id] = factory

@@ -4,20 +4,25 @@ Gymnasium's `spaces.Text` wants every allowed character listed: all of Unicode t
 megabytes, and by default it leaves out the empty string and newlines. Here membership is a length and,
 where wanted, a predicate.
 
-Vector environments: `SyncVectorEnv` works as it is. Text has no fixed size, so it cannot live in shared memory:
-`AsyncVectorEnv` needs `shared_memory=False`, that is
-`gymnasium.make_vec(id, num_envs=4, vectorization_mode="async", vector_kwargs={"shared_memory": False})`.
+Vector environments: `SyncVectorEnv` and `AsyncVectorEnv` work as they are. In shared memory every environment has
+room for 256 KiB of UTF-8; whoever has longer texts passes `vector_kwargs={"shared_memory": False}` to `make_vec`, and
+they travel through pipes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import ctypes
+import multiprocessing
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 from gymnasium import Space
+from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz ABCXYZ 0123456789 .,:;!?'\"\n\t<>/{}[]()+-*=\\#$%äß√→文🙂"
 _SAMPLE_CHARS = 64
+_SHARED_BYTES = 1 << 18  # room for one text in shared memory, in UTF-8
+_LENGTH_BYTES = 4  # before it stands its length
 
 
 class TextSpace(Space[str]):
@@ -87,3 +92,69 @@ class TextSpace(Space[str]):
         return (
             f"TextSpace({bounds})" if self.predicate is None else f"TextSpace({bounds}, {self.predicate!r})"
         )
+
+
+# --- shared memory, as Gymnasium asks for it: one function each to make, write and read
+
+
+class SharedTexts(Sequence[str]):
+    """The texts that worker processes wrote last, one for each; copying it gives them as a tuple."""
+
+    def __init__(self, rooms: Sequence[Any]) -> None:
+        self._rooms = rooms
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        """Return the text of a worker as it stands now."""
+        if isinstance(index, slice):
+            return tuple(map(_read, self._rooms[index]))
+        return _read(self._rooms[index])
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> tuple[str, ...]:
+        """Return the texts: vector environments copy their observations for the caller."""
+        return tuple(self)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"SharedTexts({tuple(self)!r})"
+
+
+@create_shared_memory.register(TextSpace)
+def _create(space: TextSpace, n: int = 1, ctx: Any = multiprocessing) -> list[Any]:
+    return [ctx.RawArray(ctypes.c_char, _LENGTH_BYTES + _SHARED_BYTES) for _ in range(n)]
+
+
+@read_from_shared_memory.register(TextSpace)
+def _view(space: TextSpace, shared_memory: Sequence[Any], n: int = 1) -> SharedTexts:
+    return SharedTexts(shared_memory)
+
+
+@write_to_shared_memory.register(TextSpace)
+def _write(space: TextSpace, index: int, value: str, shared_memory: Sequence[Any]) -> None:
+    data = value.encode("utf-8", "surrogatepass")
+    if len(data) > _SHARED_BYTES:
+        raise ValueError(
+            f"an observation of {len(data)} bytes is longer than the {_SHARED_BYTES} that shared memory has for it; "
+            'pass vector_kwargs={"shared_memory": False} to make_vec'
+        )
+    end = _LENGTH_BYTES + len(data)
+    shared_memory[index][:end] = len(data).to_bytes(_LENGTH_BYTES, "little") + data
+
+
+def _read(room: Any) -> str:
+    length = int.from_bytes(room[:_LENGTH_BYTES], "little")
+    text: bytes = room[_LENGTH_BYTES : _LENGTH_BYTES + length]
+    return text.decode("utf-8", "surrogatepass")

@@ -105,9 +105,9 @@ class Reply(str):
     """
 
     content: str
-    reasoning: str | None
-    tool_calls: tuple[ToolCall, ...]
-    parse_error: str | None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    parse_error: str | None = None
 
     def __new__(
         cls,
@@ -119,11 +119,16 @@ class Reply(str):
         parse_error: str | None = None,
     ) -> Reply:
         """Make a reply of `text`; `content` defaults to the whole text."""
-        reply = super().__new__(cls, text)
+        reply = str.__new__(
+            cls, text
+        )  # every step of every environment makes one: what is as usual is not set
         reply.content = text if content is None else content
-        reply.reasoning = reasoning
-        reply.tool_calls = tuple(tool_calls)
-        reply.parse_error = parse_error
+        if reasoning is not None:
+            reply.reasoning = reasoning
+        if tool_calls:
+            reply.tool_calls = tuple(tool_calls)
+        if parse_error is not None:
+            reply.parse_error = parse_error
         return reply
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:

@@ -65,8 +65,3 @@ def test_gymnasium_batches_it():
     texts = batched.sample()
     assert list(iterate(batched, texts)) == list(texts)
     assert concatenate(TextSpace(), ["a", "b"], None) == ("a", "b")
-
-
-def test_shared_memory_is_refused_with_the_way_out():
-    with pytest.raises(ValueError, match="shared_memory=False"):
-        gymnasium.make_vec("quintain/GuessNumber-v0", num_envs=2, vectorization_mode="async")
