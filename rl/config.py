@@ -7,44 +7,29 @@ the options of the command line become a config, and what is said when they cann
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from .config_file import build, read_toml
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-File = Annotated[Path, Field(strict=False), AfterValidator(Path.expanduser)]
-
-
-def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"must be plain JSON data ({error})") from None
-    if re.search(r"\bnull\b", re.sub(r'"(\\.|[^"\\])*"', "", text)):
-        raise ValueError("must not hold a null: leave the key out instead")
-    return value
-
-
-Kwargs = Annotated[dict[str, Any], AfterValidator(_plain_json)]
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, strictly typed, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+from .config_types import (
+    Count,
+    CountOrNone,
+    Device,
+    File,
+    Fraction,
+    Kwargs,
+    Name,
+    NotNegative,
+    Rate,
+    Section,
+    warmup_fits,
+)
+from .rl_config import RlConfig
 
 
 class RunConfig(Section):
@@ -111,9 +96,9 @@ class EnvConfig(Section):
 
     id: Annotated[str, Field(min_length=1)]
     """A registered id, for example `quintain/Calculator-v0`."""
-    kwargs: Kwargs = {}
+    kwargs: Kwargs = Field(default_factory=dict)
     """What the environment is made with."""
-    eval_kwargs: Kwargs = {}
+    eval_kwargs: Kwargs = Field(default_factory=dict)
     """Laid over `kwargs` for held-out evaluation, for example split = "test"."""
 
     @property
@@ -196,66 +181,7 @@ class SftConfig(Section):
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> SftConfig:
-        return _warmup_fits(self, self.warmup_steps, self.steps)
-
-
-class RlConfig(Section):
-    """Reinforcement learning on the verified reward (GRPO). Leave the section out for SFT alone."""
-
-    steps: Count = 60
-    """Steps; each samples once and updates `epochs` x `minibatches` times."""
-    groups: Count = 24
-    """Problems of one step."""
-    group_size: Count = 8
-    """Episodes sampled for each problem; their rewards are compared with each other."""
-    minibatches: Count = 1
-    """Optimiser steps that the episodes of one step are split into."""
-    epochs: Count = 1
-    """How often each episode is used."""
-    lr: Rate = 5e-4
-    """The peak learning rate of AdamW."""
-    lr_final: Fraction = 0.1
-    """The learning rate at the end, as a fraction of the peak."""
-    warmup_steps: CountOrNone = 0
-    """Steps over which the learning rate rises to its peak."""
-    weight_decay: NotNegative = 0.0
-    """Decoupled weight decay."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients are scaled down to this norm."""
-    advantage: Literal["mean", "mean_std"] = "mean"
-    """Reward less the group's mean; `mean_std` also divides by the group's standard deviation."""
-    loss: Literal["clip"] = "clip"
-    """The policy-gradient loss: `clip` is PPO's clipped ratio."""
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """The ratio is clipped below 1 - clip_low."""
-    clip_high: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.28
-    """The ratio is clipped above 1 + clip_high."""
-    aggregate: Literal["token", "sequence"] = "token"
-    """The loss is the mean over tokens, or over each episode's mean."""
-    kl_coef: NotNegative = 0.0
-    """The weight of the KL divergence from the model at the start of RL."""
-    entropy_coef: NotNegative = 0.0
-    """The weight of an entropy bonus."""
-    micro_batch_tokens: Annotated[int, Field(ge=16)] = 8192
-    """Tokens of one forward and backward pass: a bound on memory, without influence on the result."""
-    importance_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
-    """Cap on the ratio between learner and sampler probabilities; none leaves it out."""
-    stop_at: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Held-out success at which training ends early; none never does."""
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> RlConfig:
-        if self.group_size < 2:
-            raise ValueError(
-                f"group_size must be at least 2, got {self.group_size}: "
-                "an episode alone in its group has nothing to be compared with"
-            )
-        if self.minibatches > self.groups * self.group_size:
-            raise ValueError(
-                f"minibatches must not exceed the episodes of a step, got {self.minibatches} for "
-                f"{self.groups} groups x {self.group_size}"
-            )
-        return _warmup_fits(self, self.warmup_steps, self.steps)
+        return warmup_fits(self, self.warmup_steps, self.steps)
 
 
 class EvalConfig(Section):
@@ -322,15 +248,6 @@ class Config(Section):
     def to_toml(self) -> str:
         """Return the config as TOML, every value spelled out; what is none is left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
-
-
-S = TypeVar("S", bound=Section)
-
-
-def _warmup_fits(section: S, warmup: int, steps: int) -> S:
-    if warmup >= steps:
-        raise ValueError(f"warmup_steps must be below steps, got {warmup} and {steps}")
-    return section
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

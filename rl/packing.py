@@ -33,6 +33,10 @@ class PackedBatch:
     """Which sequences are in the batch, in the order of the trained tokens: indices into what was packed."""
     lengths: tuple[int, ...]
     """How many trained tokens each of them has."""
+    end_rows_M: Tensor
+    """The row of the last token of each sequence, in the order of `members`."""
+    end_columns_M: Tensor
+    """The column of that token: its hidden state is what the episode ended in."""
 
     def attention_mask(self) -> Tensor:
         """Return [R, 1, L, L]: True where a token sees another, which is earlier and of the same sequence."""
@@ -85,6 +89,7 @@ def _fill(trajectories: Sequence[Trajectory], rows: list[list[int]], width: int)
     logps: list[float] = []
     members: list[int] = []
     lengths: list[int] = []
+    ends: list[tuple[int, int]] = []
     for row, indices in enumerate(rows):
         start = 0
         for segment, index in enumerate(indices):
@@ -99,6 +104,7 @@ def _fill(trajectories: Sequence[Trajectory], rows: list[list[int]], width: int)
             logps.extend(trajectory.logprobs[t] for t in trained)
             members.append(index)
             lengths.append(len(trained))
+            ends.append((row, end - 1))
             start = end
     rows_N, columns_N = torch.tensor(where, dtype=torch.long).reshape(-1, 2).unbind(1)
     return PackedBatch(
@@ -111,4 +117,6 @@ def _fill(trajectories: Sequence[Trajectory], rows: list[list[int]], width: int)
         sampler_logp_N=torch.tensor(logps),
         members=tuple(members),
         lengths=tuple(lengths),
+        end_rows_M=torch.tensor([row for row, _ in ends]),
+        end_columns_M=torch.tensor([column for _, column in ends]),
     )

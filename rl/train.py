@@ -20,16 +20,18 @@ from ..envs import registry
 from ..envs.base import TextEnv
 from ..tools.chat import Message
 from ..tools.errors import UserError
-from .advantages import group_advantages, zero_variance_fraction
+from . import credit
+from .advantages import zero_variance_fraction
 from .chat import ChatCodec
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
-from .config import Config, RlConfig
+from .config import Config
 from .engines import make_engine
 from .engines.base import Engine
 from .evaluate import evaluate
 from .learner import Learner, NonFiniteError
 from .metrics import Event, MetricsLog
 from .models import TINY, load_model, read_template
+from .rl_config import RlConfig
 from .rollout import Demonstrator, EnginePolicy, ScriptedPolicy, Start, rollout
 from .seeds import derive, generator
 from .sft import read_demonstrations, warm_start
@@ -205,6 +207,7 @@ async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
         rl,
         temperature=config.rollout.temperature,
         generator=generator(config.seed, "minibatches"),
+        longest=config.rollout.episode_tokens,
     )
     if last is None:
         _save(run, 0, learner.state())
@@ -246,12 +249,15 @@ async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
         rewards_N = np.array([t.reward for t in batch])
         groups_N = np.array([t.group for t in batch])
         graded_N = np.array([t.graded for t in batch])
-        advantages_N = group_advantages(rewards_N, groups_N, graded_N, scale=rl.advantage == "mean_std")
 
         clock = time.monotonic()
-        kept = np.flatnonzero(graded_N)
+        kept = [t for t in batch if t.graded]
+        measured = learner.measure(kept)
+        advantages = credit.assign(
+            kept, rl, measured, kl_coef=learner.kl_coef, longest=config.rollout.episode_tokens
+        )
         try:
-            learned = learner.update([batch[i] for i in kept], advantages_N[kept])
+            learned = learner.update(kept, advantages, measured)
         except NonFiniteError:
             _write_trajectories(run.folder, "nonfinite", step, batch)
             raise
@@ -260,6 +266,7 @@ async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
 
         metrics = batch_metrics(batch)
         metrics.update(learned)
+        metrics.update(advantages.metrics)
         metrics["zero_variance"] = zero_variance_fraction(rewards_N, groups_N, graded_N)
         metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(rollout_s, 1e-9)
         metrics.update(rollout_s=rollout_s, learn_s=learn_s)
