@@ -179,8 +179,8 @@ def _paid_turns(trajectory: Trajectory, rewards: Floats, cost_T: Floats | None) 
         return rewards
     ends = _turn_ends(trajectory)
     starts = [0, *ends[:-1]]
-    costs = [cost_T[a:b].sum() for a, b in zip(starts, ends, strict=True)]
-    return rewards - np.array(costs)
+    costs = np.array([cost_T[a:b].sum() for a, b in zip(starts, ends, strict=True)], dtype=np.float64)
+    return rewards - costs
 
 
 def _turn_ends(trajectory: Trajectory) -> list[int]:

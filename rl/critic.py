@@ -58,7 +58,7 @@ class Critic(nn.Module):
 
 def _trunk(config: CriticConfig, policy: PreTrainedModel) -> nn.Module:
     try:
-        trunk: nn.Module = AutoModel.from_pretrained(config.path, dtype=policy.dtype)
+        trunk: Any = AutoModel.from_pretrained(config.path, dtype=policy.dtype)
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -70,5 +70,5 @@ def _trunk(config: CriticConfig, policy: PreTrainedModel) -> nn.Module:
             f"rl.critic.path {config.path!r} knows {theirs} tokens and the policy {ours}: a critic reads the "
             "policy's tokens, so it needs a model of the same tokenizer"
         )
-    trunk.to(policy.device)
-    return trunk
+    moved: nn.Module = trunk.to(policy.device)
+    return moved

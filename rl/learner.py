@@ -167,7 +167,7 @@ class Learner:
             "grad_norm": _mean(sums.grad_norms),
             "lr": rate,
         }
-        if config.importance.kind != "none":
+        if config.importance.kind != "off":
             metrics["kept_fraction"] = sums.kept / tokens if sums.tokens else 1.0
         if self.critic is not None:
             metrics["value_loss"] = _mean(sums.value_losses)
@@ -253,7 +253,7 @@ class Learner:
         else:
             old_N = logp_N.detach()
         loss_N, cut_N = self._policy_loss(logp_N, old_N, advantage_N, batch.lengths)
-        if config.importance.kind != "none":
+        if config.importance.kind != "off":
             importance_N, kept_N = self._importance(old_N, batch)
             loss_N = loss_N * importance_N
             sums.kept += kept_N.sum().item()

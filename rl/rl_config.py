@@ -141,7 +141,7 @@ class EntropyConfig(Section):
 class ImportanceConfig(Section):
     """The correction for a sampler that is not the learner: other arithmetic, or older weights."""
 
-    kind: Literal["none", "truncate", "mask"] = "none"
+    kind: Literal["off", "truncate", "mask"] = "off"
     """`truncate` bounds the ratio learner / sampler by `cap`; `mask` leaves out what is not in [floor, cap]."""
     level: Literal["token", "sequence"] = "token"
     """Whether tokens or whole sequences are weighed."""
@@ -300,7 +300,7 @@ class RlConfig(Section):
                 'loss = "likelihood" is right for samples of the policy itself: it goes with minibatches = 1 and '
                 f"epochs = 1, got {self.minibatches} and {self.epochs}"
             )
-        if self.importance.kind != "none" and self.old_logprobs == "sampler":
+        if self.importance.kind != "off" and self.old_logprobs == "sampler":
             raise ValueError(
                 'importance weighs the learner against the sampler: it goes with old_logprobs = "learner"'
             )

@@ -261,6 +261,8 @@ async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
         except NonFiniteError:
             _write_trajectories(run.folder, "nonfinite", step, batch)
             raise
+        if learned.get("skipped_minibatches"):
+            _write_trajectories(run.folder, "nonfinite", step, batch)
         await run.engine.load(run.model, step)
         learn_s = time.monotonic() - clock
 

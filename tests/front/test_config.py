@@ -96,7 +96,7 @@ def test_to_toml_round_trips(load: Load, text: str) -> None:
     [
         (ENV + "[rl]\nlrr = 1", [], "FILE: rl.lrr: no such key; did you mean rl.lr?"),
         (ENV, ["--rl.lrr", "1"], "--rl.lrr: no such key; did you mean rl.lr?"),
-        ("lr = 1\n" + ENV, [], "FILE: lr: no such key; did you mean sft.lr or rl.lr?"),
+        ("lr = 1\n" + ENV, [], "FILE: lr: no such key; did you mean sft.lr or rl.lr or rl.critic.lr?"),
         (ENV + "[rll]\nlr = 1", [], "FILE: rll: no such section; did you mean rl?"),
         (ENV + "[engine.vlm]\n", [], "FILE: engine.vlm: no such section; did you mean engine.vllm?"),
         (
@@ -113,7 +113,7 @@ def test_to_toml_round_trips(load: Load, text: str) -> None:
         (ENV + "[rl]\ngroups = true", [], "FILE: rl.groups: must be a whole number, got true;"),
         (ENV, ["--rl.groups", "0"], "--rl.groups: must be greater than or equal to 1, got 0;"),
         (ENV, ["--rl.clip_high", "inf"], "--rl.clip_high: must be a finite number, got inf;"),
-        (ENV, ["--rl.advantage", "z"], "--rl.advantage: must be 'mean' or 'mean_std', got the text 'z';"),
+        (ENV, ["--rl.advantage", "z"], "--rl.advantage: must be 'mean', 'mean_std', 'leave_one_out', 'batch', 'group_batch' or 'gae', got the text 'z'"),
         (ENV, ["--model.device", "gpu"], "--model.device: must have another form, got the text 'gpu';"),
         (ENV + "rl = 1", [], "FILE: env.rl: no such key; did you mean env.id?"),
         ("rl = 1\n" + ENV, [], "FILE: rl: must be a section, got 1;"),
@@ -146,7 +146,7 @@ def test_all_mistakes_are_told_at_once(load: Load) -> None:
 @pytest.mark.parametrize(
     ("overrides", "values"),
     [
-        (["--rl.group_size=1"], "group_size must be at least 2, got 1"),
+        (["--rl.group_size=1"], "group_size must be at least 2 with advantage = 'mean', got 1"),
         (["--rl.warmup_steps=60"], "warmup_steps must be below steps, got 60 and 60"),
         (["--rl.minibatches=9", "--rl.groups=2", "--rl.group_size=4"], "got 9 for 2 groups x 4"),
         (["--rollout.turn_tokens=600"], "turn_tokens must not exceed episode_tokens, got 600 and 512"),

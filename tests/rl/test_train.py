@@ -16,6 +16,7 @@ from quintain.envs.library.calculator import Calculator
 from quintain.rl import train as train_module
 from quintain.rl.checkpoint import checkpoints, save_checkpoint
 from quintain.rl.config import Config
+from quintain.rl.credit import Credit
 from quintain.rl.learner import Learner, NonFiniteError
 from quintain.rl.metrics import read_metrics
 from quintain.rl.train import UngradedError, train
@@ -55,7 +56,7 @@ def config(env: str = "quintain/Calculator-v0", **sections: object) -> Config:
             "model": {"device": "cpu", "tiny": TINY},
             "rollout": {"turn_tokens": 6, "episode_tokens": 256},
             "sft": {"steps": 3, "episodes": 6, "tokens_per_step": 256, "warmup_steps": 0},
-            "rl": {"steps": 2, "groups": 2, "group_size": 2, "entropy_coef": 0.01, "kl_coef": 0.01},
+            "rl": {"steps": 2, "groups": 2, "group_size": 2, "entropy": {"coef": 0.01}, "kl": {"coef": 0.01}},
             "eval": {"problems": 4, "every": 0},
             **sections,
         }
@@ -183,10 +184,10 @@ def test_a_loss_that_is_not_finite_saves_the_steps_trajectories(
 ):
     real = Learner.update
 
-    def update(self, trajectories, advantages):
+    def update(self, trajectories, credit, measured=None):
         if self.steps == 1:
-            advantages = advantages * float("nan")
-        return real(self, trajectories, advantages)
+            credit = Credit([a * float("nan") for a in credit.advantages])
+        return real(self, trajectories, credit, measured)
 
     monkeypatch.setattr(Learner, "update", update)
     with pytest.raises(NonFiniteError, match="the loss is nan in RL step 2"):

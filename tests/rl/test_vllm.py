@@ -15,6 +15,7 @@ pytest.importorskip(
 )
 
 from quintain.rl.config import RlConfig, TinyModelConfig, VllmConfig
+from quintain.rl.credit import Credit
 from quintain.rl.engines.base import Completion, FinishReason, Sampling
 from quintain.rl.engines.vllm import VllmEngine
 from quintain.rl.learner import Learner
@@ -156,7 +157,7 @@ def test_after_an_update_the_sampler_has_the_learners_weights(at_start, trajecto
         for c in (good, bad)
     ]
     learner = Learner(model, RlConfig(steps=4, lr=1e-3), temperature=1.0, generator=np.random.default_rng(0))
-    metrics = learner.update(episodes, np.array([0.5, -0.5]))
+    metrics = learner.update(episodes, Credit.of_episodes(episodes, np.array([0.5, -0.5])))
     assert metrics["sampler_mismatch"] < 1e-4
     model.eval()
     run(engine.load(model, 1))
