@@ -18,9 +18,10 @@ from .final_answer import boxes
 from .math_compare import Verdict, compare
 from .math_equal import Decider, Rules, TooLargeToCompare
 from .math_extract import Extraction, extract
-from .math_lexer import tidy
+from .math_meaning import meaning
 from .math_nodes import Node, Sym, Text, Unreadable, show
 from .math_reader import plain_words, read
+from .math_tidy import tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +249,9 @@ def _by_text(gold: Gold, answer: str, rules: Rules) -> Verdict | None:
     if any(isinstance(reading, Text) for reading in gold.readings):
         if len(gold.words) == 1 or not rules.ignore_case:
             return Verdict(_cased(gold.text) == _cased(answer), "words")
-        return Verdict(_articleless(gold.words) == _articleless(words), "words")
+        if _articleless(gold.words) == _articleless(words):
+            return Verdict(True, "words")
+        return None if meaning(Text(gold.words)) is not None else Verdict(False, "words")
     if len(words) > 1 and words == gold.words and words.isalpha() and isinstance(gold.readings[0], Sym):
         return Verdict(_cased(gold.text) == _cased(answer), "words")
     return None
@@ -289,7 +292,8 @@ def _cased(text: str) -> str:
 
 
 def _articleless(words: str) -> str:
-    return re.sub(r"^(?:the|an?)\s+", "", re.sub(r"[\s,.]+", " ", words)).strip()
+    """Return words without what carries nothing: articles, commas, the "and" of a list."""
+    return re.sub(r"^(?:the|an?)\s+", "", re.sub(r"(?:[\s,.]|\band\b)+", " ", words)).strip()
 
 
 def _worded(verdict: Verdict, gold: str, answer: str) -> tuple[str, str]:

@@ -42,6 +42,13 @@ _ACCENTS = frozenset(
     {"overline", "bar", "vec", "hat", "tilde", "overrightarrow", "widehat", "angle", "triangle"}
 )
 ZERO = Num(Fraction(0))
+_PLUS, _MINUS = Const("inf"), Call("neg", (Const("inf"),))
+_HALF_LINES: dict[str, Node] = {
+    ">0": Group("(", ")", (ZERO, _PLUS)),
+    ">=0": Group("[", ")", (ZERO, _PLUS)),
+    "<0": Group("(", ")", (_MINUS, ZERO)),
+    "<=0": Group("(", "]", (_MINUS, ZERO)),
+}
 
 
 class AtomReader(TokenStream, ABC):
@@ -155,6 +162,14 @@ class AtomReader(TokenStream, ABC):
             if self.peek() == "^":  # R^+, R^3
                 self.at += 1
                 return Sym(f"{name}^{self.raw_group()}")
+            if self.peek() == "_":  # R_{>0}
+                self.at += 1
+                index = self.raw_group().replace(" ", "")
+                return (
+                    _HALF_LINES.get(index, Sym(f"{name}_{index}"))
+                    if name == "reals"
+                    else Sym(f"{name}_{index}")
+                )
             return Const(name)
         constant = _CONSTANTS.get(name)
         if constant is not None and self.peek() != "_":
@@ -172,7 +187,7 @@ class AtomReader(TokenStream, ABC):
             self.at += 1
             index = "_" + self.raw_group()
         full = name + index + "'" * primes
-        if name.split("^")[0] in _APPLIED and self.peek() == "(":
+        if self.peek() == "(" and (name.split("^")[0] in _APPLIED or self._defines()):
             self.at += 1
             arguments, _ = self.items(frozenset({")", "]", "|"}))
             if self.accept("|"):
@@ -181,6 +196,16 @@ class AtomReader(TokenStream, ABC):
             self.expect(")")
             return Call(f"apply:{full}", tuple(arguments))
         return Sym(full)
+
+    def _defines(self) -> bool:
+        """Whether this is the `p(x) =` that begins a definition, whatever the letter."""
+        following = self.tokens[self.at : self.at + 4]
+        return (
+            self.at == 1
+            and len(following) == 4
+            and following[1].kind == "name"
+            and [following[2].text, following[3].text] == [")", "="]
+        )
 
     def _function(self, name: str) -> Node:
         """Read `sin x`, `sin^2 x`, `sin(x)`, `log_2 8`: the argument is a product up to the next function."""
@@ -440,6 +465,8 @@ class AtomReader(TokenStream, ABC):
             self.expect("set}")
             if len(items) == 1 and isinstance(items[0], Relation):
                 conditions = [items[0], *conditions]
+            elif len(items) == 1 and not isinstance(items[0], Sym) and conditions:  # {2k : k in Z}
+                return Group("{|", "}", (items[0], *conditions))
             node: Node = (
                 conditions[0]
                 if len(conditions) == 1

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from .math_equal import STRICT, Decider, Rules, constant, same
 from .math_evaluate import NoNumber, NotRational, TooLarge, Undefined, exact, sample_point
+from .math_meaning import applies, divides, is_derivation, meaning, of_x, rows_of, unlabelled_point
 from .math_nodes import (
     Call,
     Const,
@@ -28,7 +29,7 @@ from .math_nodes import (
 )
 from .math_quantity import harmonised, proportional, same_units, split_units, unit_text
 from .math_sets import FLIPPED, INEQUALITIES, region, same_regions
-from .math_settle import assignment, bare, named, residue, settled, vector
+from .math_settle import assignment, bare, in_order, named, residue, settled, vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,17 @@ class _Comparison:
 
     def run(self, gold: Node, answer: Node) -> Verdict:
         if isinstance(answer, Relation) and self._tautology(answer):
+            if is_derivation(gold, answer):
+                return self.run(gold, settled(answer.sides[-1]))
             return Verdict(False, "a tautology says nothing")
         if gold == answer:
             return EQUAL
         if not self.rules.unfinished and (extra := Counter(works(answer)) - Counter(works(gold))):
             return Verdict(False, f"the answer leaves work undone: {', '.join(sorted(extra))}")
         if isinstance(gold, Text) or isinstance(answer, Text):
+            one, other = meaning(gold), meaning(answer)
+            if one is not None and other is not None:
+                return self.run(one, other)
             return Verdict(False, "words against an expression")
         if isinstance(gold, Modulo) or isinstance(answer, Modulo):
             return self._modulo(gold, answer)
@@ -112,7 +118,10 @@ class _Comparison:
         assert isinstance(answer, Relation)
         if isinstance(gold, Several) and (found := self._as_regions(gold, answer)) is not None:
             return found
-        if not any(symbols(side) for side in answer.sides) and set(answer.ops) <= {"=", "approx"}:
+        if not any(symbols(side) or applies(side) for side in answer.sides) and set(answer.ops) <= {
+            "=",
+            "approx",
+        }:
             if "approx" in answer.ops:
                 return self._approximated(gold, answer)
             verdicts = [self.run(gold, side) for side in answer.sides]
@@ -134,6 +143,8 @@ class _Comparison:
 
     def _both_relations(self, gold: Relation, answer: Relation) -> Verdict:
         wanted, given = assignment(gold, broad=True), assignment(answer, broad=True)
+        if wanted is not None and given is not None and given[0] == Sym("y") and of_x(wanted[0]):
+            return self.run(settled(wanted[1]), settled(given[1]))  # f(x) = ... as y = ...
         if wanted is not None and given is not None and wanted[0] == given[0]:
             verdict = self.run(settled(wanted[1]), settled(given[1]))
             if verdict.equal or not symbols(wanted[1]):
@@ -210,6 +221,7 @@ class _Comparison:
         names = symbols(difference) | symbols(named[1])
         if name not in symbols(difference) or name in symbols(named[1]):
             return False
+        slopes = set()
         for index in range(3):
             point = sample_point(names, index)
             try:
@@ -219,7 +231,9 @@ class _Comparison:
                 return False
             if at[0] or not at[1] or at[2] != 2 * at[1]:
                 return False
-        return True
+            slopes.add(at[1])
+        # A factor with letters is another curve, (y - x^2)(x - 1) = 0, unless it is a denominator: xy = 1
+        return len(slopes) == 1 or divides(named[1]) or divides(difference)
 
     # --- several answers
 
@@ -237,19 +251,19 @@ class _Comparison:
             return self._named_lists(gold, answer)
         if isinstance(gold, Several):
             if isinstance(answer, Group) and answer.left == "(" and named(gold.items) is not None:
-                return self._ordered(bare(gold.items), answer.items)
+                return self._ordered(in_order(gold.items), answer.items)
             if isinstance(answer, Group) and answer.left == "{":
                 return self._unordered(gold.items, answer.items)
             if isinstance(answer, Group) and len(answer.items) != 2:
-                return self._ordered(bare(gold.items), answer.items)
+                return self._ordered(in_order(gold.items), answer.items)
             if isinstance(answer, Matrix) or not isinstance(answer, Group):
                 return Verdict(False, f"one answer where {len(gold.items)} are wanted")
             return DIFFERENT
         assert isinstance(answer, Several)
         if isinstance(gold, Group) and gold.left == "{":
             return self._unordered(gold.items, bare(answer.items))
-        if isinstance(gold, Group) and answer.joined != "or":
-            return self._ordered(gold.items, bare(answer.items))
+        if isinstance(gold, Group) and gold.left + gold.right in {"()", "[]"} and answer.joined != "or":
+            return self._ordered(gold.items, in_order(answer.items))
         return DIFFERENT
 
     def _named_lists(self, gold: Several, answer: Several) -> Verdict:
@@ -306,6 +320,10 @@ class _Comparison:
     def _sets(self, gold: Node, answer: Node) -> Verdict:
         if isinstance(gold, Group) and isinstance(answer, Group) and gold.left == answer.left == "{":
             return self._unordered(gold.items, answer.items)
+        if any(isinstance(n, Group) and n.left == "{|" and len(n.items) > 1 for n in (gold, answer)):
+            if isinstance(gold, Group) and isinstance(answer, Group) and gold.left == answer.left:
+                return self._ordered(gold.items, answer.items)
+            return Verdict(False, "not the same kind of set")
         one, other = region(gold), region(answer)
         if one is None or other is None:
             if gold == answer:
@@ -321,6 +339,7 @@ class _Comparison:
         return EQUAL if same_regions(one, other, self.rules) else DIFFERENT
 
     def _sequences(self, gold: Node, answer: Node) -> Verdict:
+        gold, answer = unlabelled_point(gold), unlabelled_point(answer)
         if isinstance(gold, Matrix) and isinstance(answer, Matrix):
             if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
                 return Verdict(False, "matrices of different shape")
@@ -335,6 +354,8 @@ class _Comparison:
         for one, other in ((gold, answer), (answer, gold)):
             if isinstance(one, Matrix) and isinstance(other, Group) and (entries := vector(one)) is not None:
                 return self._ordered(entries, other.items)
+            if isinstance(one, Matrix) and isinstance(other, Group) and (rows := rows_of(other)) is not None:
+                return self._sequences(one, Matrix(rows))
         return Verdict(False, "not the same kind of thing")
 
     def _modulo(self, gold: Node, answer: Node) -> Verdict:

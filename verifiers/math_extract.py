@@ -33,7 +33,7 @@ _OR = re.compile(r"\bor\b")
 _AFTER_BOX = re.compile(r"\s*\$?\s*(\\?%|\^\s*\{?\s*\\circ\s*\}?|percent\b)")
 _ANSWER_IS = re.compile(
     r"\banswers?\b[\s*_#\"')\]]{0,6}(?:is|are|was|:|=|\uff1a|to (?:the|this) (?:question|problem) is)(?:\s*that\b)?|"
-    r"^A:|\b(?:final answer|answer)\b[*_\s]{0,4}(?:\n|(?=\\[\[(]|\$))",
+    r"\u7b54\u6848(?:\u662f|\u4e3a)?\s*[:\uff1a]?|^A:|\b(?:final answer|answer)\b[*_\s]{0,4}(?:\n|(?=\\[\[(]|\$))",
     re.IGNORECASE | re.MULTILINE,
 )
 _CALCULATION = re.compile(r"<<[^<>\n]*>>")  # the calculator notes of grade-school solutions
@@ -49,7 +49,7 @@ _PROSE = word_set(
     "not what gives give equals value number only but if final total first compute try about as on its"
 )
 _NUMBER = re.compile(
-    r"(?<![\w\\.^])[-−+]?(?:[$€£¥]|\\\$)?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?"
+    r"(?<![\w\\.^:])\d{1,2}:\d{2}(?![\d:])(?:\s*[ap]\.?m\b\.?)?|(?<![\w\\.^])[-−+]?(?:[$€£¥]|\\\$)?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?"
     r"(?<=[\d])(?:[eE][-+]?\d+(?!\w)|/\d+(?![\d.]))?(?![A-Za-z_]*\d)"
 )
 _UNIT = re.compile(
@@ -127,7 +127,7 @@ def _segment(rest: str) -> str:
 
 def _sentence(line: str) -> str:
     """Cut a line at the end of its sentence; the point of `3.5` and of `e.g.` do not end one."""
-    stop = re.compile(r"(?<![A-Z])[.!?](?:\s+(?=[A-Z\\$])|\s*$)").search(line)
+    stop = re.compile(r"(?<![A-Z])[.!?](?:\s+(?=[A-Z\\$(])|\s*$)").search(line)
     return line[: stop.start()] if stop else line
 
 
@@ -170,7 +170,7 @@ def _narrowed(segment: str, words: bool) -> Extraction:
     ):
         return Extraction(unmarked, "whole")
     after_is = unmarked.rpartition(" is ")[2] if " is " in unmarked and len(unmarked) < 200 else ""
-    after_is = after_is.rstrip(" .")
+    after_is = re.sub(r"[ .]+$|(?<=\d)!$", "", after_is)  # prose exclaims more often than it takes factorials
     one_thing = "$" not in after_is[1:].rstrip("$") and "\\(" not in after_is[1:]
     if after_is and one_thing and not _has_words(after_is) and "\n" not in after_is:
         return Extraction(_spaced_unit(after_is), "whole")
@@ -185,7 +185,9 @@ def _unbold(text: str) -> str:
 
 
 def _words(text: str, marked: str) -> Extraction:
-    if len(text) <= 120 and "\n" not in text and not is_prose(text):
+    said = {(found[1] or found[2]).upper() for found in _CHOICE.finditer(text)}
+    sentence = len(said) == 1 and len(re.findall(r"[A-Za-z']{2,}", text)) > 2
+    if len(text) <= 120 and "\n" not in text and not is_prose(text) and not sentence:
         return Extraction(text, "whole")
     choices = list(_CHOICE.finditer(text))
     if choices:
@@ -295,8 +297,13 @@ def _bold(text: str) -> Extraction | None:
 
 
 def _denied(text: str, start: int) -> bool:
-    """Whether "not" stands before the number at `start`."""
-    return re.search(r"(?:\bnot|n't)\s+(?:be\s+)?$", text[max(start - 20, 0) : start]) is not None
+    """Whether "not" stands before the number at `start`, or "is not" after it."""
+    if re.search(r"(?:\bnot|n't)\s+(?:be\s+)?$", text[max(start - 20, 0) : start]):
+        return True
+    return (
+        re.compile(r"\S+\s+(?:(?:is|was|are|were)\s+not|(?:is|was|are|were)n't)\b").match(text, start)
+        is not None
+    )
 
 
 def _number(text: str) -> Extraction:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -66,12 +65,12 @@ _TEXTS = word_set(
     "text textbf textit textrm textsf texttt textnormal textup mathrm mbox hbox operatorname rm mathsf"
 )
 _STYLES = word_set(
-    "mathbf mathit boldsymbol mathcal mathfrak bm mathnormal boxed fbox emph underline ensuremath"
+    "mathbf mathit boldsymbol mathcal mathfrak bm mathnormal boxed fbox framebox emph underline ensuremath"
 )
 _SKIP = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits "
     "nolimits hline tfrac hspace hfill nonumber notag centering large Large bf it cal middle mathop mathrel "
-    "mathbin protect phantom scriptstyle dfrac@ relax null strut"
+    "mathbin protect scriptstyle dfrac@ relax null strut"
 ) - {"tfrac", "dfrac@"}
 _SETS = {"R": "reals", "Z": "integers", "N": "naturals", "Q": "rationals", "C": "complexes"}
 
@@ -86,6 +85,7 @@ _GROUPED = re.compile(
 _REPEATING = re.compile(r"(?P<head>\d*\.\d*)\\(?:overline|bar|dot)\s*(?:\{(?P<loop>\d{1,30})\}|(?P<one>\d))")
 _NUMBER = re.compile(rf"(?P<mantissa>{_PLAIN})(?:[eE](?P<exponent>[-+]?\d{{1,4}})(?![\w.]))?")
 _SEPARATORS = re.compile(r"\{,\}|,\\!\s?|\\[,; :]|[ ~\u00a0\u2009\u202f']|\{\\,\}|\{,\\!\}|,")
+_GOES_ON = re.compile(r"\s*(?:\\[lcd]?dots\b|\.{3})(?!\s*[,\d])")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _VOWEL = re.compile(r"[aeiou]")
@@ -94,91 +94,6 @@ _SHORT_WORDS = word_set(
     "mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec tie win the for any can"
 )
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-
-
-def tidy(text: str) -> str:
-    """Return `text` in ASCII where Unicode only spells the same thing another way; without math delimiters."""
-    if not text.isascii():
-        text = _fold_unicode(text)
-    if "$" in text:
-        text = re.sub(r"(?<!\\)\$", " ", text.replace("\\\\$", "\\\\ "))
-    if "\\" in text:
-        text = _COLOUR.sub("", _DELIMITERS.sub(" ", text))
-    return _TAIL.sub("", text).strip()
-
-
-_COLOUR = re.compile(r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:checkmark|blacksquare|square|qed|Box)(?![A-Za-z])")
-_TAIL = re.compile(r"(?:\\[,;:! ]|(?<!\\)[.,;:\s])+$")
-_DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]|\\(?:left|right)\s*\.")
-_SUPERSCRIPT = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n", strict=True))
-_SUBSCRIPT = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True))
-_SPELLED = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "×": "\\times ", "✕": "\\times ",
-    "÷": "\\div ", "·": "\\cdot ", "∙": "\\cdot ", "⋅": "\\cdot ", "•": "\\cdot ", "∗": "*", "π": "\\pi ", "𝜋": "\\pi ",
-    "∞": "\\infty ", "≤": "\\le ", "⩽": "\\le ", "≥": "\\ge ", "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ",
-    "≡": "\\equiv ", "∈": "\\in ", "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "√": "\\sqrt ", "∛": "\\sqrt[3] ",
-    "°": "^\\circ ", "º": "^\\circ ", "′": "'", "’": "'", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}",
-    "⟨": "\\langle ", "⟩": "\\rangle ", "∣": "|", "±": "\\pm ", "∓": "\\mp ", "…": "\\ldots ", "∫": "\\int ",
-    "∑": "\\sum ", "∏": "\\prod ", "→": "\\to ", "⇒": "\\implies ", "∖": "\\setminus ", "⁄": "/", "∕": "/",
-    "∨": "\\lor ", "∧": "\\land ", "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ",
-    "∠": "\\angle ", "△": "\\triangle ", "µ": "\\mu ", "ℓ": "\\ell ", "‚": ",", "、": ",", "。": ".", "ⅈ": "i", "ⅇ": "e",  # noqa: E501
-    "€": "\\text{euro}", "£": "\\text{gbp}", "¥": "\\text{yen}", "¢": "\\text{cent}", "₹": "\\text{rupee}",
-    "₂": "_{2}", "″": "''", "℃": "^\\circ C", "℉": "^\\circ F", "Ω": "\\Omega ",
-}  # fmt: skip
-_IGNORED = frozenset(
-    "\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2061\u2062\u2063\u2064\u00ad"
-)
-
-
-def _fold_unicode(text: str) -> str:
-    folded: list[str] = []
-    script = ""
-    for character in text:
-        if script and not (
-            (script == "^" and character in _SUPERSCRIPT) or (script == "_" and character in _SUBSCRIPT)
-        ):
-            folded.append("}")
-            script = ""
-        code = ord(character)
-        if code < 128:
-            folded.append(character)
-        elif character in _IGNORED:
-            continue
-        elif character in _SUPERSCRIPT:
-            folded.append(_SUPERSCRIPT[character] if script else "^{" + _SUPERSCRIPT[character])
-            script = "^"
-        elif character in _SUBSCRIPT:
-            folded.append(_SUBSCRIPT[character] if script else "_{" + _SUBSCRIPT[character])
-            script = "_"
-        elif character in _SPELLED:
-            folded.append(_SPELLED[character])
-        elif 0xFF01 <= code <= 0xFF5E:
-            folded.append(chr(code - 0xFEE0))
-        elif 0x1D400 <= code <= 0x1D7FF:
-            folded.append(unicodedata.normalize("NFKC", character))
-        elif 0x391 <= code <= 0x3C9:
-            name = unicodedata.name(character, "").split()
-            folded.append(_greek(name))
-        elif unicodedata.category(character) == "Nd":
-            folded.append(str(unicodedata.digit(character)))
-        elif unicodedata.category(character) == "No" and "FRACTION" in unicodedata.name(character, ""):
-            value = Fraction(unicodedata.numeric(character)).limit_denominator(10)
-            folded.append(f"\\frac{{{value.numerator}}}{{{value.denominator}}}")
-        elif character.isspace():
-            folded.append(" ")
-        else:
-            folded.append(character)
-    if script:
-        folded.append("}")
-    return "".join(folded)
-
-
-def _greek(name: list[str]) -> str:
-    if len(name) < 4:
-        return "?"
-    letter = name[3].lower()
-    letter = {"lamda": "lambda", "final": "sigma"}.get(letter, letter)
-    return f"\\{letter.capitalize() if name[1] == 'CAPITAL' else letter} "
 
 
 def tokens(text: str, *, thousands: bool = True) -> list[Token]:
@@ -259,7 +174,26 @@ class _Lexer:
         match = _NUMBER.match(text, position)
         if match is None:
             raise Unreadable(f"the number at {text[position : position + 20]!r} cannot be read")
+        goes_on = _GOES_ON.match(text, match.end()) if "." in match["mantissa"] else None
+        if goes_on and match["exponent"] is None:
+            self._unending(match["mantissa"], goes_on.end())
+            return
         self._push_number(match["mantissa"], match["exponent"], match.end())
+
+    def _unending(self, mantissa: str, end: int) -> None:
+        """Read `0.333...` as a repeating decimal, and `3.14159...` as the digits that are there."""
+        whole, _, decimals = mantissa.partition(".")
+        for length in range(1, 7):
+            loop = decimals[-length:]
+            if len(decimals) >= 3 * length and decimals.endswith(loop * 3):
+                head = decimals.removesuffix(loop * 3)
+                value = Fraction(f"{whole or '0'}.{head}0") + Fraction(
+                    int(loop), (10**length - 1) * 10 ** len(head)
+                )
+                self.found.append(Token("num", mantissa, self.spaced, value=value))
+                self.position = end
+                return
+        self._push_number(mantissa, None, end)
 
     def _grouped(self, position: int) -> re.Match[str] | None:
         match = _GROUPED.match(self.text, position)
@@ -306,6 +240,8 @@ class _Lexer:
         end = match.end()
         if name in _SKIP:
             self.position = end
+        elif name == "cr":
+            self._add("op", "\\\\", end - position)
         elif name in _TEXTS:
             self._text_command(name, end)
         elif name in _STYLES:
@@ -332,7 +268,7 @@ class _Lexer:
 
     def _named_command(self, name: str, end: int) -> None:
         length = end - self.position
-        if name in {"dfrac", "tfrac", "cfrac"}:
+        if name in {"dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"}:
             name = "frac"
         elif name in {"dbinom", "tbinom"}:
             name = "binom"
@@ -397,6 +333,8 @@ class _Lexer:
         elif stripped in FUNCTIONS or stripped in WORKS:
             kind = "func" if stripped in FUNCTIONS else "cmd"
             self.found.append(Token(kind, _SAME_FUNCTION.get(stripped, stripped), self.spaced))
+        elif _only_units(stripped):
+            self.found.append(Token("text", stripped, self.spaced))
         elif re.search(r"[\d=<>^|\\]", stripped) or re.fullmatch(r"[^\w]*", stripped):
             inner = _Lexer(content, self.thousands, self.level + 1)
             inner.depth = self.depth
@@ -450,6 +388,14 @@ class _Lexer:
         return (
             last.text == "/" and len(self.found) > 1 and self.found[-2].kind == "text" and word in SINGLE
         ) or (last.text == "deg" and word in {"C", "F"})
+
+
+def _only_units(text: str) -> bool:
+    """Whether a text such as `cm^{2}` or `km h^{-1}` is nothing but units, one of them of two letters or more."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z\d^{} /.*-]*", text) is None:
+        return False
+    words = re.findall(r"[A-Za-z]+", text)
+    return all(known_unit(word) or word in SINGLE for word in words) and any(map(known_unit, words))
 
 
 _BY_LENGTH = sorted(FUNCTIONS - {"lg", "sgn", "sign", "erf"}, key=len, reverse=True)

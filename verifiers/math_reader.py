@@ -24,7 +24,7 @@ from .math_build import (
     times,
     unit_factors,
 )
-from .math_lexer import Token, tidy, tokens
+from .math_lexer import Token, tokens
 from .math_nodes import (
     Call,
     Const,
@@ -40,6 +40,7 @@ from .math_nodes import (
     Work,
     walk,
 )
+from .math_tidy import tidy
 from .math_units import MULTIPLES, PERCENT, unit_powers
 
 MAX_TOKENS = 1500
@@ -311,6 +312,12 @@ class _Parser(AtomReader):
                 and self.tokens[self.at + 1].kind == "text"
             ):
                 words.append("/")
+                self.at += 1
+            elif (
+                self.peek() == "*"
+                and self.at + 1 < len(self.tokens)
+                and self.tokens[self.at + 1].kind == "text"
+            ):
                 self.at += 1
         factors.extend(unit_factors(" ".join(words), 1))
         return product(factors) if factors else Num(Fraction(1))

@@ -29,8 +29,9 @@ def settled(node: Node) -> Node:
     if len(parts) > 1:
         return _values(tuple(parts), ",")
     if isinstance(node, Group):
-        if node.left == "{|" and isinstance(node.items[0], Relation) and (named := assignment(node.items[0])):
-            return settled(Group("{", "}", (named[1],)))
+        match node:
+            case Group(left="{|", items=(Relation() as condition,)) if named := assignment(condition):
+                return settled(Group("{", "}", (named[1],)))
         items: list[Node] = []
         for item in node.items:
             both = _expanded(item)
@@ -85,6 +86,8 @@ def assignment(relation: Relation, *, broad: bool = False) -> tuple[Node, Node] 
         return None
     first, last = relation.sides[0], relation.sides[-1]
     for name, value in ((first, last), (last, first)):
+        if name is last and isinstance(name, Sym) and name.name.startswith("text:"):
+            continue  # `54 = gold` names nothing
         if _is_name(name, broad) and not _is_name(value, False) and not _occurs(name, value):
             return name, value
     return None
@@ -128,6 +131,19 @@ def bare(items: Sequence[Node]) -> list[Node]:
         named = assignment(item) if isinstance(item, Relation) else None
         values.append(named[1] if named is not None else item)
     return values
+
+
+def in_order(items: Sequence[Node]) -> list[Node]:
+    """Return the values of a list of assignments as a tuple of them: `y=4, x=9` is (9, 4).
+
+    Letters that follow each other in the alphabet go in its order, others as they are written.
+    """
+    values = named(items)
+    if values is not None and all(len(name) == 1 and name.isascii() for name in values):
+        letters = sorted(values)
+        if [ord(name) - ord(letters[0]) for name in letters] == list(range(len(letters))):
+            return [values[name] for name in letters]
+    return bare(items)
 
 
 def named(items: Sequence[Node]) -> dict[str, Node] | None:
