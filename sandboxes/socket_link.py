@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 _READ = 1 << 16
+LOOK_S = 0.02
+"""When to begin watching a program's output. Most are over by then, and read at their end in one go; a pipe holds
+64 KiB, so one that writes more at once waits for this long at most."""
 
 
 def memory_file(data: bytes) -> int:
@@ -140,11 +143,16 @@ class SocketLink:
         channel = SocketChannel(pair, self._loop) if pair is not None else None
         job.channel = channel
         open_fds = dict(enumerate(ours))
-        for which, fd in open_fds.items():
-            self._loop.add_reader(fd, self._output, job, which, fd, open_fds)
+
+        def watch() -> None:
+            for which, fd in open_fds.items():
+                self._loop.add_reader(fd, self._output, job, which, fd, open_fds)
+
+        watching = self._loop.call_later(LOOK_S, watch)
         job.drain = lambda: self._drain(job, open_fds)
 
         def loosen() -> None:
+            watching.cancel()
             for fd in open_fds.values():
                 self._loop.remove_reader(fd)
                 os.close(fd)
@@ -197,10 +205,11 @@ class SocketLink:
         job = self._jobs.pop(number, None)
         if job is not None and not job.end.done():
             job.end.set_result(end)
-            if self._jobs:  # a process of another job may hold this one's pipes: do not wait for their end
-                job.drain()
-                for output in job.outputs:
-                    output.ended = True
+            job.drain()  # all that it started is dead, so this meets the end
+            for output in job.outputs:
+                output.ended = (
+                    True  # unless a process of another job holds its pipes, which is not waited for
+                )
             job.settle()
 
     def _lost(self, why: str = "") -> None:

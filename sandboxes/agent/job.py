@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` would load enum
 import atexit
-import fcntl
 import gc
 import marshal
 import os
@@ -53,6 +52,8 @@ def enter(kind: str, limits: tuple, fds: list[int], status: int) -> None:  # typ
             os.close(4)
         except BaseException as error:
             text = str(error) if isinstance(error, Refused) else f"setup {type(error).__name__}: {error}"
+            if isinstance(error, MemoryError):
+                text = f"limit The program and its files do not fit into memory_mb={limits[2] >> 20}."
             os.write(4, text.encode("utf-8", "replace")[:2000])
             os._exit(SETUP_FAILED)
         try:
@@ -69,7 +70,9 @@ def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[
     0, 1, 2 are the program's streams, 3 the payload, 4 the status pipe, 5 a session's socket.
     """
     os.setsid()
-    high = [_lift(fd) for fd in (*fds[1:4], fds[0], status, *fds[4:])]
+    wanted = (*fds[1:4], fds[0], status, *fds[4:])
+    above = max(8, *wanted) + 1
+    high = [os.dup2(fd, above + i, inheritable=False) for i, fd in enumerate(wanted)]
     for number, fd in enumerate(high):
         os.dup2(fd, number, inheritable=number < 3)
     os.closerange(len(high), 1 << 20)
@@ -99,21 +102,29 @@ def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[
     return 5
 
 
-def _lift(fd: int) -> int:
-    """Copy a descriptor above the fixed numbers."""
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 16)
-
-
 def _read(fd: int) -> bytes:
-    """Read and close the payload."""
+    """Read and close the payload, an anonymous file; as a rule in one piece, since it counts as the job's memory."""
     chunks = []
-    while True:
-        chunk = os.read(fd, 1 << 20)
-        if not chunk:
-            break
+    while chunk := os.read(fd, os.fstat(fd).st_size + 1):
         chunks.append(chunk)
     os.close(fd)
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def rehearse(payload: int) -> None:
+    """Do what a job does, as far as it leaves nothing behind; `payload` is a program's, and is closed."""
+    argv, path, main = sys.argv[:], sys.path[:], sys.modules["__main__"]
+    try:
+        PROGRAMS["python"](_read(payload))
+    except Refused:  # no place for the program's text
+        pass
+    put_script("/dev/null", b"pass")
+    prepare(["main.py"])
+    exec(compile(b"pass", "main.py", "exec", dont_inherit=True), fresh_main("main.py").__dict__)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    gc.disable()
+    sys.argv[:], sys.path[:], sys.modules["__main__"] = argv, path, main
 
 
 # --- what a job can be: each takes the payload and returns the function that runs the program ------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` would load enum
 import _socket
-import array
 import gc
 import marshal
 import os
@@ -23,6 +22,7 @@ from . import box, files, job, seccomp, system
 NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 MESSAGE = 1 << 16
 FDS = 8
+REHEARSALS = 10
 REAP_MS = 500
 """How long the remains of a box that has ended may stay."""
 
@@ -30,10 +30,10 @@ REAP_MS = 500
 def receive(sock: _socket.socket) -> tuple[bytes, list[int]]:
     """Receive one message and its descriptors; an empty message is the end."""
     data, ancillary, _, _ = sock.recvmsg(MESSAGE, _socket.CMSG_LEN(FDS * 4))
-    fds = array.array("i")
+    fds: list[int] = []
     for _, _, part in ancillary:
-        fds.frombytes(part[: len(part) - len(part) % 4])
-    return data, list(fds)
+        fds += memoryview(part[: len(part) - len(part) % 4]).cast("i")
+    return data, fds
 
 
 def main(options: dict) -> None:  # type: ignore[type-arg]
@@ -50,10 +50,17 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
     if problems:
         control.send(("preload " + "; ".join(problems)).encode()[:4000])
         os._exit(1)
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     system.write("/proc/self/oom_score_adj", "1000")  # short of memory, the machine shall look here first
-    program = seccomp.build(system.MACHINE) if options["filter"] else b""
+    program = b""
+    if options["single"]:
+        program = seccomp.build(system.MACHINE) if options["filter"] else b""
+    else:
+        for _ in range(REHEARSALS):
+            rehearse()
+        system.load_filter(seccomp.build(system.MACHINE, leave_out=seccomp.BOX_MAKING))
+        program = seccomp.build(system.MACHINE, only=seccomp.BOX_MAKING)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -96,6 +103,47 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
         boxes = True
         for fd in fds:
             os.close(fd)
+
+
+def rehearse() -> None:
+    """Go once through what every box and job does, as far as it can be done here without consequences.
+
+    The interpreter fills caches and links functions at their first use. What it has done here, before the first
+    fork, it does not do again in each of thousands of forks: a third of a run's processor time.
+    """
+    ours, theirs = _socket.socketpair()
+    payload = os.memfd_create("rehearsal", os.MFD_CLOEXEC)
+    os.write(payload, marshal.dumps((b"pass", {}, [], {}), 2))
+    # a box
+    for attempt in (
+        system.drop_capabilities,
+        lambda: system.prctl(system.PR_SET_NO_NEW_PRIVS, 1),
+        lambda: system.load_filter(b""),
+        lambda: system.mount("box", "/", "tmpfs", 0, f"size={1}"),
+        lambda: system.unmount("/"),
+    ):
+        try:
+            attempt()
+        except OSError:
+            pass
+    system.write("/dev/null", "x")
+    theirs.sendmsg(
+        [marshal.dumps(("rehearsal", 1.0), 2)],
+        [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, payload.to_bytes(4, sys.byteorder))],
+    )
+    data, fds = receive(ours)
+    marshal.loads(data)
+    inside = box.Box(lambda *words: None, base_pages=0, sweep=True)
+    inside.poller.register(theirs.fileno(), 1)
+    inside.start(1, "nothing", False, (1.0, 0.0, 1 << 30, 64, 64, 1 << 20), fds)
+    while inside.running:
+        inside.wait()
+    # a job
+    os.lseek(payload, 0, os.SEEK_SET)
+    job.rehearse(os.dup(payload))
+    ours.close()
+    theirs.close()
+    os.close(payload)
 
 
 def collect() -> bool:

@@ -86,7 +86,22 @@ def test_what_the_filter_lets_through(machine: str) -> None:
         assert run(program, arch, 0x40000000 + 1) == seccomp.KILL_PROCESS  # x32
     memfd = seccomp.DENIED["memfd_create"][column]
     assert memfd is not None
-    assert run(seccomp.build(machine, allow_memfd=True), arch, memfd) == seccomp.ALLOW
+    assert run(seccomp.build(machine, leave_out=("memfd_create",)), arch, memfd) == seccomp.ALLOW
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_server_and_its_box_forbid_together_what_one_filter_forbids(machine: str) -> None:
+    whole = seccomp.build(machine)
+    server = seccomp.build(machine, leave_out=seccomp.BOX_MAKING)
+    on_top = seccomp.build(machine, only=seccomp.BOX_MAKING)
+    arch, column = seccomp.AUDIT_ARCH[machine], 0 if machine == "x86_64" else 1
+    for number in range(470):
+        for first in (0, 1, 16, 40, 0x1200011, 0x10000011):
+            both = {run(server, arch, number, first, 0x5412), run(on_top, arch, number, first, 0x5412)}
+            wanted = run(whole, arch, number, first, 0x5412)
+            assert (both - {seccomp.ALLOW} or {seccomp.ALLOW}) == {wanted}, (number, first)
+    assert run(server, arch, seccomp.DENIED["mount"][column] or 0) == seccomp.ALLOW
+    assert len(on_top) < len(whole) / 5
 
 
 def test_an_unknown_machine_is_refused() -> None:
