@@ -35,8 +35,10 @@ _LIBRARY = {
     "quintain/GuessNumber-v0": "quintain.envs.library.guess_number:GuessNumber",
     "quintain/Hanoi-v0": "quintain.envs.library.hanoi:Hanoi",
     "quintain/Mastermind-v0": "quintain.envs.library.mastermind:Mastermind",
+    "quintain/MathRows-v0": "quintain.envs.library.math_rows:MathRows",
     "quintain/Sokoban-v0": "quintain.envs.library.sokoban:Sokoban",
     "quintain/TicTacToe-v0": "quintain.envs.library.tic_tac_toe:TicTacToe",
+    "quintain/WordProblems-v0": "quintain.envs.library.word_problems:WordProblems",
     "quintain/Wordle-v0": "quintain.envs.library.wordle:Wordle",
 }
 _known: dict[

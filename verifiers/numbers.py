@@ -9,10 +9,10 @@ from fractions import Fraction
 from .base import Episode, Score, Task, Verifier
 from .final_answer import after_hashes, answer_tag, boxes, without_thinking
 
-_NUMBER = re.compile(
-    r"(?<![\w.])(?=[-−+]?[$€£¥]?\.?\d)(?P<sign>[-−+]?)[$€£¥]?"
-    r"(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?P<decimals>\.\d+)?"
-    r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w)|/(?P<denominator>\d+)(?![\d.]))?"
+_NUMBER = re.compile(  # digits of ASCII only: characters that look like digits, or are those of other scripts, are none
+    r"(?<![\w.])(?=[-−+]?[$€£¥]?\.?[0-9])(?P<sign>[-−+]?)[$€£¥]?"
+    r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+(?!\d)|[0-9]+)?(?P<decimals>\.[0-9]+)?"
+    r"(?:[eE](?P<exponent>[-+]?[0-9]{1,3})(?!\w)|/(?P<denominator>[0-9]+)(?![\d.]))?"
 )
 _MARKUP = str.maketrans({"{": " ", "}": " ", "*": " ", "_": " ", "`": " "})
 _MAX_CHARACTERS = 200_000  # from the end of a reply; the final number is not before
