@@ -1,0 +1,106 @@
+"""Where the library's tasks come from: rows of a file or of a hub, and parts of a set that share nothing.
+
+A problem belongs to "train" or "test" by a hash of what it is about, so that no problem stands in both, whatever
+the seeds, the order of the rows and the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ...tools.errors import UserError
+from ...verifiers.base import Task
+from ..tasks import Maker, TaskSet
+
+Part = Literal["all", "train", "test"]
+"""Which rows of a file: all of them, or four in five, or the fifth that is left."""
+
+_TEST_SHARE = 5  # one problem in so many is held out
+_MAX_DRAWS = 10_000  # a generator that finds nothing in so many draws never will
+
+
+def held_out(*key: object) -> bool:
+    """Return whether the problem that `key` describes belongs to the test set: a fifth of all do."""
+    text = "\x1f".join(str(part) for part in key)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) % _TEST_SHARE == 0
+
+
+def check_choice(env: str, option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise `UserError` if an option is none of its choices; the text lists them."""
+    if value not in choices:
+        raise UserError(f"{env}: {option} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_range(env: str, option: str, value: object, low: int, high: int) -> None:
+    """Raise `UserError` if an option is no whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UserError(f"{env}: {option} must be a whole number from {low} to {high}, got {value!r}")
+
+
+def row_tasks(
+    env: str,
+    path: str | None,
+    *,
+    part: Part = "all",
+    limit: int | None = None,
+    hub: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> TaskSet:
+    """Return the tasks of a file of rows, or of a data set of the hub where there is no path.
+
+    Args:
+        env: What error messages call the environment.
+        path: A `.jsonl`, `.parquet` or `.csv` file; None takes the data set of `hub`.
+        part: "all" rows, or "train" or "test", which a hash of the task's id tells apart.
+        limit: Use only the first so many rows of the part.
+        hub: Arguments of `TaskSet.from_hub`.
+        fields: What holds prompt, answer and id; see `TaskSet.from_rows`.
+
+    Raises `UserError` for a file that cannot be read, and for a part that is empty.
+    """
+    check_choice(env, "split", part, ("all", "train", "test"))
+    if limit is not None and (isinstance(limit, bool) or limit < 1):
+        raise UserError(f"{env}: limit must be at least 1, got {limit!r}")
+    if path is None and hub is None:
+        raise UserError(f"{env} needs the option path: a .jsonl, .parquet or .csv file of its rows")
+    tasks = TaskSet.from_file(Path(path), **fields) if path is not None else TaskSet.from_hub(**hub, **fields)  # type: ignore[arg-type]
+    if part == "all" and limit is None:
+        return tasks
+    chosen = [task for task in tasks if part == "all" or held_out(task.id) == (part == "test")][:limit]
+    if not chosen:
+        raise UserError(f"{env}: {tasks.name} has too few rows for a {part!r} part; take split='all'")
+    return TaskSet(chosen, name=tasks.name)
+
+
+def made_tasks(
+    env: str,
+    make: Callable[[np.random.Generator], tuple[object, Task] | None],
+    *,
+    split: str,
+    seed: int,
+    variant: str = "",
+) -> TaskSet:
+    """Return the endless set of problems that `make` draws, kept apart by split.
+
+    `make` returns what a problem is about and the problem, or None if a draw came to nothing. What a problem is
+    about decides its split: the same never stands in both.
+    """
+    check_choice(env, "split", split, ("train", "test"))
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UserError(f"{env}: seed must be a whole number, got {seed!r}")
+
+    def problem(rng: np.random.Generator, index: int) -> Task:
+        for _ in range(_MAX_DRAWS):
+            drawn = make(rng)
+            if drawn is not None and held_out(drawn[0]) == (split == "test"):
+                return drawn[1]
+        raise UserError(f"{env}: these options leave no problem for the {split!r} split; make them wider")
+
+    maker: Maker = problem
+    name = f"{env.lower()}-{variant}" if variant else env.lower()
+    return TaskSet.generated(maker, name=name, split=split, seed=seed)
