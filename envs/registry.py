@@ -31,9 +31,12 @@ Factory = str | Callable[..., TextEnv]
 _LIBRARY = {
     "quintain/Calculator-v0": "quintain.envs.library.calculator:Calculator",
     "quintain/Countdown-v0": "quintain.envs.library.countdown:Countdown",
+    "quintain/Extraction-v0": "quintain.envs.library.extraction:Extraction",
     "quintain/GSM8K-v0": "quintain.envs.library.gsm8k:GSM8K",
     "quintain/GuessNumber-v0": "quintain.envs.library.guess_number:GuessNumber",
     "quintain/Hanoi-v0": "quintain.envs.library.hanoi:Hanoi",
+    "quintain/IFEval-v0": "quintain.envs.library.ifeval:IFEval",
+    "quintain/Instructions-v0": "quintain.envs.library.instructions:ComposedInstructions",
     "quintain/Mastermind-v0": "quintain.envs.library.mastermind:Mastermind",
     "quintain/MathRows-v0": "quintain.envs.library.math_rows:MathRows",
     "quintain/Sokoban-v0": "quintain.envs.library.sokoban:Sokoban",

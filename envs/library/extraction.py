@@ -18,6 +18,7 @@ from ...verifiers.structure import JsonFields, JsonSchema
 from ..card import Card
 from ..single_turn import SingleTurnEnv
 from .extraction_documents import MAKERS
+from .items import Split
 from .sources import check_choice, check_range, made_tasks
 
 _PROMPT = (
@@ -71,7 +72,7 @@ class Extraction(SingleTurnEnv):
 
     def __init__(
         self,
-        split: str = "train",
+        split: Split = "train",
         difficulty: int = 2,
         kind: str = "any",
         partial: bool = False,
@@ -82,10 +83,12 @@ class Extraction(SingleTurnEnv):
         check_choice("Extraction", "kind", kind, ("any", *MAKERS))
         kinds = list(MAKERS) if kind == "any" else [kind]
 
-        def draw(rng: np.random.Generator) -> tuple[object, Task]:
+        def draw(rng: np.random.Generator) -> tuple[str, Task]:
             made = kinds[int(rng.integers(len(kinds)))]
             document = MAKERS[made](rng, difficulty)
-            prompt = _PROMPT.format(schema=json.dumps(document.schema, ensure_ascii=False), text=document.text)
+            prompt = _PROMPT.format(
+                schema=json.dumps(document.schema, ensure_ascii=False), text=document.text
+            )
             task = Task("", prompt, document.record, {"schema": document.schema, "tag": made})
             return json.dumps(document.record, sort_keys=True), task
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .sources import pick, several, some
+
 Schema = dict[str, Any]
 
 
@@ -29,48 +31,44 @@ class Document:
     """JSON schema of the record; the descriptions say how a value is to be written."""
 
 
-_FIRST = "Ada Bela Cleo Dario Edda Femi Gita Hugo Ines Jonas Kaya Lars Mila Nils Oona Pavel Rosa Sven Tara Uma".split()
-_LAST = (
-    "Abelin Brodal Casimir Dornow Ekdal Farkas Gorlitz Halloran Ivarsen Jankov Kessler Lindholm Marchetti Novak Orlandi "
-    "Petrov Quist Rautio Sandoval Tamm"
-).split()
-_CITIES = "Aldermoor Brackwell Corveth Dunsable Eastmarch Fennholt Greywick Harrowell Ilmenhof".split()
-_FIRMS = "Northlight Bluefin Hartwell Orbis Pinecrest Quayside Redstone Silverlake Tamarind Westbrook".split()
+_FIRST = several(
+    "Ada Bela Cleo Dario Edda Femi Gita Hugo Ines Jonas Kaya Lars Mila Nils Oona Pavel Rosa Sven Tara Uma"
+)
+_LAST = several(
+    "Abelin Brodal Casimir Dornow Ekdal Farkas Gorlitz Halloran Ivarsen Jankov Kessler Lindholm Marchetti Novak "
+    "Orlandi Petrov Quist Rautio Sandoval Tamm"
+)
+_CITIES = several("Aldermoor Brackwell Corveth Dunsable Eastmarch Fennholt Greywick Harrowell Ilmenhof")
+_FIRMS = several(
+    "Northlight Bluefin Hartwell Orbis Pinecrest Quayside Redstone Silverlake Tamarind Westbrook"
+)
 _KINDS = ("Ltd", "GmbH", "Inc", "Partners", "& Sons", "Works")
 _GOODS = (
     "desk lamp", "office chair", "filing cabinet", "label printer", "desk fan", "whiteboard", "paper shredder",
     "coat rack", "footrest", "monitor arm", "cable tray", "wall clock",
 )  # fmt: skip
-_SMALL = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_SMALL = several("zero one two three four five six seven eight nine ten eleven twelve")
+_MONTHS = several("January February March April May June July August September October November December")
 _CURRENCIES = {"EUR": "€", "USD": "$", "GBP": "£"}
 
 
-def _pick(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _some(rng: np.random.Generator, choices: Sequence[str], count: int) -> list[str]:
-    return [choices[int(index)] for index in rng.choice(len(choices), size=count, replace=False)]
-
-
 def _name(rng: np.random.Generator) -> str:
-    return f"{_pick(rng, _FIRST)} {_pick(rng, _LAST)}"
+    return f"{pick(rng, _FIRST)} {pick(rng, _LAST)}"
 
 
 def _names(rng: np.random.Generator, count: int) -> list[str]:
-    firsts, lasts = _some(rng, _FIRST, count), _some(rng, _LAST, count)
+    firsts, lasts = some(rng, _FIRST, count), some(rng, _LAST, count)
     return [f"{first} {last}" for first, last in zip(firsts, lasts, strict=True)]
 
 
 def _firm(rng: np.random.Generator) -> str:
-    return f"{_pick(rng, _FIRMS)} {_pick(rng, _KINDS)}"
+    return f"{pick(rng, _FIRMS)} {pick(rng, _KINDS)}"
 
 
 def _code(rng: np.random.Generator, form: str) -> str:
     """Return a code: `#` is a digit, `@` a letter."""
-    letters = "ABCDEFGHJKLMNPRSTUVWXYZ"
-    drawn = {"#": lambda: str(int(rng.integers(10))), "@": lambda: _pick(rng, letters)}
-    return "".join(drawn[c]() if c in drawn else c for c in form)
+    kinds = {"#": "0123456789", "@": "ABCDEFGHJKLMNPRSTUVWXYZ"}
+    return "".join(pick(rng, kinds[c]) if c in kinds else c for c in form)
 
 
 def _date(rng: np.random.Generator) -> datetime.date:
@@ -79,7 +77,7 @@ def _date(rng: np.random.Generator) -> datetime.date:
 
 def _said_date(rng: np.random.Generator, day: datetime.date) -> str:
     # by hand: strftime's month names are those of the locale
-    month = "January February March April May June July August September October November December".split()[day.month - 1]
+    month = _MONTHS[day.month - 1]
     form = int(rng.integers(3))
     return (f"{day.day} {month} {day.year}", f"{month} {day.day}, {day.year}", day.isoformat())[form]
 
@@ -109,7 +107,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _object(**properties: Schema) -> Schema:
     """Return the schema of an object with just these properties, all of them required."""
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _field(kind: str, description: str, null: bool = False) -> Schema:
@@ -127,20 +130,31 @@ _DAY = "YYYY-MM-DD"
 def _invoice(rng: np.random.Generator, difficulty: int) -> Document:
     number, old = _code(rng, "@@-#####"), _code(rng, "@@-#####")
     day = _date(rng)
-    customer, seller = (f"{firm} {_pick(rng, _KINDS)}" for firm in _some(rng, _FIRMS, 2))
-    currency = _pick(rng, sorted(_CURRENCIES))
+    customer, seller = (f"{firm} {pick(rng, _KINDS)}" for firm in some(rng, _FIRMS, 2))
+    currency = pick(rng, sorted(_CURRENCIES))
     sign = _CURRENCIES[currency]
     items = [
-        {"name": name, "quantity": int(rng.integers(2, 13)), "unit_price": int(rng.integers(500, 30_000)) / 100}
-        for name in _some(rng, _GOODS, int(rng.integers(1, 3)) + difficulty)
+        {
+            "name": name,
+            "quantity": int(rng.integers(2, 13)),
+            "unit_price": int(rng.integers(500, 30_000)) / 100,
+        }
+        for name in some(rng, _GOODS, int(rng.integers(1, 3)) + difficulty)
     ]
     cents = sum(item["quantity"] * round(item["unit_price"] * 100) for item in items)
-    due = None if difficulty > 2 and rng.random() < 0.5 else day + datetime.timedelta(days=int(rng.integers(7, 60)))
+    due = (
+        None
+        if difficulty > 2 and rng.random() < 0.5
+        else day + datetime.timedelta(days=int(rng.integers(7, 60)))
+    )
     lines = [
         f"{_said_number(rng, item['quantity'], difficulty)} x {item['name']} at {sign}{item['unit_price']:,.2f} each"
         for item in items
     ]
-    total, payment = f"{sign}{cents / 100:,.2f}", "" if due is None else f"Payment is due by {_said_date(rng, due)}."
+    total, payment = (
+        f"{sign}{cents / 100:,.2f}",
+        "" if due is None else f"Payment is due by {_said_date(rng, due)}.",
+    )
     if difficulty == 1:
         text = "\n".join(
             [
@@ -169,7 +183,9 @@ def _invoice(rng: np.random.Generator, difficulty: int) -> Document:
         customer=_TEXT,
         currency={"enum": sorted(_CURRENCIES)},
         items=_array(
-            _object(name=_TEXT, quantity=_field("integer", "pieces"), unit_price=_field("number", "for one piece")),
+            _object(
+                name=_TEXT, quantity=_field("integer", "pieces"), unit_price=_field("number", "for one piece")
+            ),
             "in the order of the document",
         ),
         total=_field("number", "for everything"),
@@ -189,8 +205,8 @@ def _invoice(rng: np.random.Generator, difficulty: int) -> Document:
 
 
 def _event(rng: np.random.Generator, difficulty: int) -> Document:
-    title = f"{_pick(rng, ('Open', 'Winter', 'Summer', 'City', 'Young'))} {_pick(rng, _EVENTS)}"
-    day, city, hall = _date(rng), _pick(rng, _CITIES), f"{_pick(rng, _LAST)} Hall"
+    title = f"{pick(rng, ('Open', 'Winter', 'Summer', 'City', 'Young'))} {pick(rng, _EVENTS)}"
+    day, city, hall = _date(rng), pick(rng, _CITIES), f"{pick(rng, _LAST)} Hall"
     start = 30 * int(rng.integers(18, 38))
     end = start + 30 * int(rng.integers(2, 9))
     speakers = _names(rng, 1 + difficulty)
@@ -207,8 +223,8 @@ def _event(rng: np.random.Generator, difficulty: int) -> Document:
     else:
         last = _said_date(rng, day - datetime.timedelta(days=int(rng.integers(340, 380))))
         text = (
-            f"After the great success of {last}, when {_name(rng)} spoke in {_pick(rng, _CITIES)}, the {title} is back. "
-            f"This time it takes place in {hall} in {city}, on {_said_date(rng, day)}. Doors open at "
+            f"After the great success of {last}, when {_name(rng)} spoke in {pick(rng, _CITIES)}, the {title} is "
+            f"back. This time it takes place in {hall} in {city}, on {_said_date(rng, day)}. Doors open at "
             f"{_clock(start - 45)}; the first talk starts at {begins}, and we close at {ends}. "
             f"You will hear {_listed(speakers)}, in this order. {cost} {entry} Parking is "
             f"{int(rng.integers(2, 9))} euros an hour."
@@ -246,15 +262,19 @@ _EVENTS = (
 
 def _parcel(rng: np.random.Generator, difficulty: int) -> Document:
     order, tracking, other = _code(rng, "#######"), _code(rng, "@@#########"), _code(rng, "@@#########")
-    carrier = _pick(rng, ("Swiftship", "Parcelo", "Redvan", "Ostrich Express"))
-    name, city = _name(rng), _pick(rng, _CITIES)
+    carrier = pick(rng, ("Swiftship", "Parcelo", "Redvan", "Ostrich Express"))
+    name, city = _name(rng), pick(rng, _CITIES)
     grams = int(rng.integers(2, 180)) * 100
-    items = [
+    items: list[dict[str, Any]] = [
         {"sku": _code(rng, "@##-@@#"), "quantity": int(rng.integers(1, 10))}
         for _ in range(int(rng.integers(1, 3)) + difficulty - 1)
     ]
     day = _date(rng)
-    expected = None if difficulty > 2 and rng.random() < 0.5 else day + datetime.timedelta(days=int(rng.integers(2, 9)))
+    expected = (
+        None
+        if difficulty > 2 and rng.random() < 0.5
+        else day + datetime.timedelta(days=int(rng.integers(2, 9)))
+    )
     listed = [f"{item['sku']} ({_said_number(rng, item['quantity'], difficulty)})" for item in items]
     arrives = "" if expected is None else f"It should arrive on {_said_date(rng, expected)}."
     if difficulty == 1:
@@ -278,7 +298,9 @@ def _parcel(rng: np.random.Generator, difficulty: int) -> Document:
         tracking=_field("string", "of the parcel that was sent last"),
         recipient=_object(name=_field("string", "first and last name"), city=_TEXT),
         weight_kg=_field("number", "in kilograms"),
-        items=_array(_object(sku=_TEXT, quantity=_field("integer", "pieces")), "in the order of the document"),
+        items=_array(
+            _object(sku=_TEXT, quantity=_field("integer", "pieces")), "in the order of the document"
+        ),
         expected=_field("string", f"day of arrival, {_DAY}, or null if it is not said", null=True),
     )
     record = {
@@ -294,7 +316,17 @@ def _parcel(rng: np.random.Generator, difficulty: int) -> Document:
     return Document(text.strip(), record, schema)
 
 
-_JOBS = ("baker", "data analyst", "gardener", "nurse", "welder", "translator", "bookkeeper", "electrician", "librarian")
+_JOBS = (
+    "baker",
+    "data analyst",
+    "gardener",
+    "nurse",
+    "welder",
+    "translator",
+    "bookkeeper",
+    "electrician",
+    "librarian",
+)
 _SKILLS = (
     "first aid", "spreadsheets", "driving licence", "night shifts", "Spanish", "public speaking", "forklift permit",
     "statistics", "proofreading", "customer care",
@@ -302,14 +334,14 @@ _SKILLS = (
 
 
 def _job(rng: np.random.Generator, difficulty: int) -> Document:
-    title, other = _some(rng, _JOBS, 2)
-    firm, city = _firm(rng), _pick(rng, _CITIES)
+    title, other = some(rng, _JOBS, 2)
+    firm, city = _firm(rng), pick(rng, _CITIES)
     low = 100 * int(rng.integers(200, 400))
     high = low + 100 * int(rng.integers(20, 120))
-    skills = _some(rng, _SKILLS, 1 + difficulty)
+    skills = some(rng, _SKILLS, 1 + difficulty)
     remote, day = bool(rng.random() < 0.5), _date(rng)
     hours = int(rng.integers(20, 41))
-    mail = f"{_pick(rng, _LAST).lower()}@{firm.split()[0].lower()}.example"
+    mail = f"{pick(rng, _LAST).lower()}@{firm.split()[0].lower()}.example"
     contact = None if difficulty > 2 and rng.random() < 0.5 else mail
     where = "You may work from home." if remote else "Working from home is not possible."
     write = "" if contact is None else f"Write to {contact}."
@@ -320,9 +352,10 @@ def _job(rng: np.random.Generator, difficulty: int) -> Document:
         )
     else:
         text = (
-            f"{firm}, with {int(rng.integers(20, 900))} people in {city}, has found its new {other} and now looks for a "
-            f"{title}. For {_said_number(rng, hours, difficulty)} hours a week we pay at least {low:,} and at most {high:,} "
-            f"a year; until now it was {low - 100 * int(rng.integers(5, 40)):,}. We ask for {_listed(skills)}. {where} "
+            f"{firm}, with {int(rng.integers(20, 900))} people in {city}, has found its new {other} and now "
+            f"looks for a {title}. For {_said_number(rng, hours, difficulty)} hours a week we pay at least {low:,} "
+            f"and at most {high:,} a year; until now it was {low - 100 * int(rng.integers(5, 40)):,}. We ask for "
+            f"{_listed(skills)}. {where} "
             f"Your application should reach us by {_said_date(rng, day)}. {write}"
         )
     schema = _object(
@@ -366,13 +399,17 @@ def _minutes(rng: np.random.Generator, difficulty: int) -> Document:
     actions = [
         {
             "task": task,
-            "owner": _pick(rng, present),
+            "owner": pick(rng, present),
             "due": (day + datetime.timedelta(days=int(rng.integers(3, 30)))).isoformat(),
         }
-        for task in _some(rng, _CHORES, 1 + difficulty)
+        for task in some(rng, _CHORES, 1 + difficulty)
     ]
     budget = 10 * int(rng.integers(20, 900))
-    following = None if difficulty > 2 and rng.random() < 0.5 else day + datetime.timedelta(days=int(rng.integers(14, 60)))
+    following = (
+        None
+        if difficulty > 2 and rng.random() < 0.5
+        else day + datetime.timedelta(days=int(rng.integers(14, 60)))
+    )
     todo = [
         f"{action['owner']} will {action['task']} by {_said_date(rng, datetime.date.fromisoformat(action['due']))}"
         for action in actions
@@ -385,11 +422,11 @@ def _minutes(rng: np.random.Generator, difficulty: int) -> Document:
         )
     else:
         text = (
-            f"On {_said_date(rng, day)} we met under the chair of {present[0]}; {_listed(present[1:])} had come too, while "
-            f"{_listed(away)} had asked to be excused. The minutes of "
+            f"On {_said_date(rng, day)} we met under the chair of {present[0]}; {_listed(present[1:])} had come too, "
+            f"while {_listed(away)} had asked to be excused. The minutes of "
             f"{_said_date(rng, day - datetime.timedelta(days=int(rng.integers(14, 60))))} were approved. "
-            f"{_pick(rng, present)} had asked for {budget + 10 * int(rng.integers(5, 60)):,} euros; we agreed on a budget of "
-            f"{budget:,} euros. {'. '.join(todo)}. {meet}"
+            f"{pick(rng, present)} had asked for {budget + 10 * int(rng.integers(5, 60)):,} euros; we "
+            f"agreed on a budget of {budget:,} euros. {'. '.join(todo)}. {meet}"
         )
     schema = _object(
         date=_field("string", f"of this meeting, {_DAY}"),
@@ -398,7 +435,9 @@ def _minutes(rng: np.random.Generator, difficulty: int) -> Document:
         excused=_array(_TEXT, "in the order of the document"),
         budget=_field("integer", "that was agreed, in euros"),
         actions=_array(
-            _object(task=_field("string", "as written, without 'will'"), owner=_TEXT, due=_field("string", _DAY)),
+            _object(
+                task=_field("string", "as written, without 'will'"), owner=_TEXT, due=_field("string", _DAY)
+            ),
             "in the order of the document",
         ),
         next_meeting=_field("string", f"{_DAY}, or null if it is not said", null=True),

@@ -63,19 +63,22 @@ def _constants() -> tuple[str, ...]:
         _PARAGRAPH.upper(),
         _PARAGRAPH.lower(),
         f'"{_PARAGRAPH}"',
-        " ".join(f"[item {index}]" for index in range(12)),
+        *(" ".join(f"[item {index}]" for index in range(count)) for count in (3, 6, 12)),
         " and ".join(f"the *part number {index}*" for index in range(12)),
         *("\n".join(f"* Point number {index}" for index in range(count)) for count in range(1, 9)),
-        *("\n***\n".join(f"This is paragraph {index} of it." for index in range(count)) for count in range(2, 8)),
+        *(
+            "\n***\n".join(f"This is paragraph {index} of it." for index in range(count))
+            for count in range(2, 8)
+        ),
     )
 
 
 def is_sound(task: Task) -> bool:
     """Return whether the instructions of a task can be followed, and not by a reply that has not read them."""
     listed = instructions_of(task)
-    if any(kind == "combination:repeat_prompt" for kind, _ in listed):  # what is repeated may break the others
-        if obedient(listed, np.random.default_rng(0)) is None:
-            return False
+    repeats = any(kind == "combination:repeat_prompt" for kind, _ in listed)
+    if repeats and obedient(listed, np.random.default_rng(0)) is None:
+        return False  # what has to be repeated breaks another instruction
     return not any(
         all(follows(reply, kind, given, "hard") for kind, given in listed) for reply in _constants()
     )
@@ -168,7 +171,9 @@ class IFEval(SingleTurnEnv):
         tasks.check(verifier)  # before the rows are sifted, so that a bad one is named and not left out
         chosen = [task for task in tasks if not sound or is_sound(task)][:limit]
         if not chosen:
-            raise UserError(f"IFEval: none of the {len(tasks)} rows is sound; sound=False takes them as they are")
+            raise UserError(
+                f"IFEval: none of the {len(tasks)} rows is sound; sound=False takes them as they are"
+            )
         super().__init__(TaskSet(chosen, name=tasks.name), verifier, render_mode=render_mode)
         self.oracle = oracle
 
@@ -176,6 +181,7 @@ class IFEval(SingleTurnEnv):
 def _instructions(row: Mapping[str, Any]) -> dict[str, Any]:
     # the hub's rows hold every argument of every kind, those of others as null
     given = [
-        {key: value for key, value in (part or {}).items() if value is not None} for part in row["kwargs"] or ()
+        {key: value for key, value in (part or {}).items() if value is not None}
+        for part in row["kwargs"] or ()
     ]
     return {"instruction_id_list": list(row["instruction_id_list"]), "kwargs": given}

@@ -1,7 +1,8 @@
 """`quintain/Instructions-v0`: write a short text that obeys several instructions at once; made as it is asked for.
 
 The kinds are those of IFEval, put together so that they do not clash: a task is given out only after the oracle
-has followed it. Every task names two words that must occur, so that no reply fits two tasks.
+has followed it. Every task names two words that must occur, so that no reply fits two tasks, and asks for a few
+words at least, so that the two alone are no text.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 from ...verifiers.base import Task
 from ..card import Card
 from ..single_turn import SingleTurnEnv
-from .ifeval import following, is_sound, oracle
+from .ifeval import following, oracle
+from .items import Split
 from .obedient import obedient
-from .sources import check_range, made_tasks
+from .sources import check_range, made_tasks, pick, several, some
 
 _TOPICS = (
     "a walk in the rain", "an old bicycle", "the first day at work", "a lost key", "a night train", "a small bakery",
@@ -26,53 +28,53 @@ _TOPICS = (
     "a school play", "a map without names", "a birthday far from home", "a stray dog", "moving house", "a slow lift",
     "a window seat",
 )  # fmt: skip
-_WORDS = (
-    "amber anchor apricot balloon barrel beacon biscuit blanket button cactus candle canvas carpet cedar chimney cobalt "
-    "compass copper coral cricket crystal curtain daisy dolphin domino drawer ember falcon ferry flannel flute fossil "
-    "fountain galaxy ginger glacier granite hammer hammock harvest hazel honey horizon ivory jasmine ladder lemon lentil "
-    "lily magnet mango marble meteor mirror mosaic mustard nectar nutmeg orchard orchid oyster paddle paprika parcel "
-    "pelican pepper piano pillow plum postcard pumpkin puzzle quartz raven ribbon saddle saffron salmon sapphire satin "
-    "scarf shovel sparrow spiral sponge stamp sugar tailor tango teapot thimble thunder tiger torch trumpet tulip tunnel "
-    "turnip vanilla velvet walnut whistle willow yoghurt"
-).split()
-_COMMON = "good very really thing nice people always never because great important today".split()
+_WORDS = several(
+    "amber anchor apricot balloon barrel beacon biscuit blanket button cactus candle canvas carpet cedar chimney "
+    "cobalt compass copper coral cricket crystal curtain daisy dolphin domino drawer ember falcon ferry flannel flute "
+    "fossil fountain galaxy ginger glacier granite hammer hammock harvest hazel honey horizon ivory jasmine ladder "
+    "lemon lentil lily magnet mango marble meteor mirror mosaic mustard nectar nutmeg orchard orchid oyster paddle "
+    "paprika parcel pelican pepper piano pillow plum postcard pumpkin puzzle quartz raven ribbon saddle saffron "
+    "salmon sapphire satin scarf shovel sparrow spiral sponge stamp sugar tailor tango teapot thimble thunder tiger "
+    "torch trumpet tulip tunnel turnip vanilla velvet walnut whistle willow yoghurt"
+)
+_COMMON = several("good very really thing nice people always never because great important today")
 
 Drawn = tuple[str, dict[str, Any], str]
 """A kind, its arguments, and the sentence that asks for it."""
 
 
-def _pick(rng: np.random.Generator, choices: Any) -> Any:
-    return choices[int(rng.integers(len(choices)))]
-
-
 def _frequency(rng: np.random.Generator) -> Drawn:
-    word, count = _pick(rng, _WORDS), int(rng.integers(2, 5))
+    word, count = pick(rng, _WORDS), int(rng.integers(2, 5))
     said = f'Use the word "{word}" at least {count} times.'
     return "keywords:frequency", {"keyword": word, "relation": "at least", "frequency": count}, said
 
 
 def _forbidden(rng: np.random.Generator) -> Drawn:
-    banned = [_COMMON[int(index)] for index in rng.choice(len(_COMMON), size=2, replace=False)]
+    banned = some(rng, _COMMON, 2)
     said = f'Do not use the words "{banned[0]}" and "{banned[1]}".'
     return "keywords:forbidden_words", {"forbidden_words": banned}, said
 
 
 def _letter(rng: np.random.Generator) -> Drawn:
-    letter, count = _pick(rng, "bgkvwz"), int(rng.integers(4, 11))
+    letter, count = pick(rng, "bgkvwz"), int(rng.integers(4, 11))
     said = f'The letter "{letter}" must appear at least {count} times.'
-    return "keywords:letter_frequency", {"letter": letter, "let_relation": "at least", "let_frequency": count}, said
+    return (
+        "keywords:letter_frequency",
+        {"letter": letter, "let_relation": "at least", "let_frequency": count},
+        said,
+    )
 
 
 def _sentences(rng: np.random.Generator) -> Drawn:
-    relation, count = _pick(rng, ("at least", "less than")), int(rng.integers(5, 10))
+    relation, count = pick(rng, ("at least", "less than")), int(rng.integers(5, 10))
     given = {"relation": relation, "num_sentences": count}
     return "length_constraints:number_sentences", given, f"Write {relation} {count} sentences."
 
 
 def _words(rng: np.random.Generator) -> Drawn:
-    relation, count = _pick(rng, ("at least", "less than")), 10 * int(rng.integers(5, 13))
-    given = {"relation": relation, "num_words": count}
-    return "length_constraints:number_words", given, f"Write {relation} {count} words."
+    count = 10 * int(rng.integers(7, 13))
+    given = {"relation": "less than", "num_words": count}
+    return "length_constraints:number_words", given, f"Write less than {count} words."
 
 
 def _paragraphs(rng: np.random.Generator) -> Drawn:
@@ -82,7 +84,7 @@ def _paragraphs(rng: np.random.Generator) -> Drawn:
 
 
 def _first_word(rng: np.random.Generator) -> Drawn:
-    count, word = int(rng.integers(2, 5)), _pick(rng, _WORDS)
+    count, word = int(rng.integers(2, 5)), pick(rng, _WORDS)
     nth = int(rng.integers(1, count + 1))
     said = (
         f"Write exactly {count} paragraphs with an empty line between them; paragraph {nth} must start with the "
@@ -93,13 +95,17 @@ def _first_word(rng: np.random.Generator) -> Drawn:
 
 
 def _sections(rng: np.random.Generator) -> Drawn:
-    count, name = int(rng.integers(2, 5)), _pick(rng, ("SECTION", "PART", "Chapter", "Scene"))
+    count, name = int(rng.integers(2, 5)), pick(rng, ("SECTION", "PART", "Chapter", "Scene"))
     said = f'Divide it into at least {count} sections, each with a heading of its own line: "{name} 1" and so on.'
     return "detectable_format:multiple_sections", {"section_spliter": name, "num_sections": count}, said
 
 
 def _two(rng: np.random.Generator) -> Drawn:
-    return "combination:two_responses", {}, "Give two different versions and put ****** (six asterisks) between them."
+    return (
+        "combination:two_responses",
+        {},
+        "Give two different versions and put ****** (six asterisks) between them.",
+    )
 
 
 def _bullets(rng: np.random.Generator) -> Drawn:
@@ -125,15 +131,20 @@ def _title(rng: np.random.Generator) -> Drawn:
 
 
 def _postscript(rng: np.random.Generator) -> Drawn:
-    marker = _pick(rng, ("P.S.", "P.P.S"))
+    marker = pick(rng, ("P.S.", "P.P.S"))
     said = f"End with a postscript on a line of its own that starts with {marker}"
     return "detectable_content:postscript", {"postscript_marker": marker}, said
 
 
 def _end(rng: np.random.Generator) -> Drawn:
-    phrase = _pick(
+    phrase = pick(
         rng,
-        ("That is all there is to it.", "Nobody ever asked again.", "Let me know what you think.", "So it began."),
+        (
+            "That is all there is to it.",
+            "Nobody ever asked again.",
+            "Let me know what you think.",
+            "So it began.",
+        ),
     )
     return "startend:end_checker", {"end_phrase": phrase}, f'The very last words must be "{phrase}"'
 
@@ -178,21 +189,24 @@ _GROUPS: tuple[tuple[Callable[[np.random.Generator], Drawn], ...], ...] = (
 MAX_INSTRUCTIONS = 7
 
 
-def _draw(rng: np.random.Generator, count: int) -> tuple[object, Task] | None:
-    topic = _pick(rng, _TOPICS)
-    required = [_WORDS[int(index)] for index in rng.choice(len(_WORDS), size=2, replace=False)]
-    said = f'Use the words "{required[0]}" and "{required[1]}".'
-    drawn: list[Drawn] = [("keywords:existence", {"keywords": required}, said)]
-    groups = rng.choice(len(_GROUPS), size=count - 1, replace=False)
-    drawn += [_pick(rng, _GROUPS[int(group)])(rng) for group in groups]
+def _draw(rng: np.random.Generator, count: int) -> tuple[str, Task] | None:
+    topic = pick(rng, _TOPICS)
+    required, least = some(rng, _WORDS, 2), 5 * int(rng.integers(4, 9))
+    given = {"relation": "at least", "num_words": least}
+    drawn: list[Drawn] = [
+        ("keywords:existence", {"keywords": required}, f'Use the words "{required[0]}" and "{required[1]}".'),
+        ("length_constraints:number_words", given, f"Write at least {least} words."),
+    ]
+    groups = rng.choice(len(_GROUPS), size=count - 2, replace=False)
+    drawn += [pick(rng, _GROUPS[int(group)])(rng) for group in groups]
     drawn = [drawn[int(index)] for index in rng.permutation(len(drawn))]
     answer = {"instruction_id_list": [kind for kind, *_ in drawn], "kwargs": [given for _, given, _ in drawn]}
     prompt = " ".join([f"Write a short text about {topic}.", *(sentence for *_, sentence in drawn)])
     task = Task("", prompt, answer, {"tag": f"{count} instructions"})
     listed: list[tuple[str, Mapping[str, Any]]] = [(kind, given) for kind, given, _ in drawn]
-    if obedient(listed, rng, attempts=8) is None or not is_sound(task):
+    if obedient(listed, rng, attempts=8) is None:
         return None
-    return (topic, *sorted(required)), task
+    return " ".join([topic, *sorted(required)]), task
 
 
 class ComposedInstructions(SingleTurnEnv):
@@ -200,7 +214,7 @@ class ComposedInstructions(SingleTurnEnv):
 
     Args:
         split: "train" or "test": disjoint by topic and required words.
-        instructions: How many at once, 2 to 7. More are harder.
+        instructions: How many at once, 2 to 7, the two that every task has among them. More are harder.
         partial: Whether the reward is the share of instructions followed; else all of them or nothing.
         seed: Of the problem set.
     """
@@ -218,7 +232,7 @@ class ComposedInstructions(SingleTurnEnv):
 
     def __init__(
         self,
-        split: str = "train",
+        split: Split = "train",
         instructions: int = 3,
         partial: bool = False,
         seed: int = 0,

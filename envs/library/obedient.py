@@ -7,7 +7,6 @@ checks the result with the very rules of the verifier, drawing again where they 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,29 +14,31 @@ import numpy as np
 
 from ...verifiers.instructions import follows
 from ...verifiers.texts import words
+from .sources import pick, several
 
 Instruction = tuple[str, Mapping[str, Any]]
 """One kind of IFEval with its arguments."""
 
 _MAX_SENTENCES = 400
 
-_ADJECTIVES = (
+_ADJECTIVES = several(
     "quiet quick small bright lazy frozen square green golden warm old young gentle vast jolly proud exact dusty brave "
     "humble silver crisp narrow distant rapid simple calm wooden broken noble"
-).split()
-_NOUNS = (
+)
+_NOUNS = several(
     "river garden teacher window zebra box queen jar violin kitchen market farmer bridge lamp forest engine poet "
     "shadow village captain clock pupil dragon feather harbour island jungle kettle lantern meadow needle ocean "
     "pebble quilt rabbit sailor temple uncle valley wizard yard mountain neighbour owl painter rocket stone"
-).split()
-_VERBS = (
+)
+_VERBS = several(
     "follows keeps watches joins finds visits warms carries quotes fixes enjoys admires greets leaves moves paints "
     "raises sees teaches values washes zooms past draws builds"
-).split(" ")
-_PLACES = (
+)
+_PLACES = several(
     "near home,by noon,at dawn,in spring,on Monday,after work,below deck,inside town,under snow,with joy,every day,"
-    "for years,until dusk,next week,without haste,across fields"
-).split(",")
+    "for years,until dusk,next week,without haste,across fields",
+    ",",
+)
 _OTHER_LANGUAGES = {  # one plain sentence or two for each language that the rules can tell
     "ar": "هذا هو النص الذي كتب عن الحياة في المدينة. كان الناس يعملون في هذه المدينة كل يوم مع بعضهم.",
     "bg": "Това е един текст за живота в града. Хората работят заедно и ще бъдат щастливи, когато слънцето изгрее.",
@@ -65,9 +66,7 @@ _OTHER_LANGUAGES = {  # one plain sentence or two for each language that the rul
 }
 
 
-def obedient(
-    instructions: Sequence[Instruction], rng: np.random.Generator, attempts: int = 60
-) -> str | None:
+def obedient(instructions: Sequence[Instruction], rng: np.random.Generator, attempts: int = 60) -> str | None:
     """Return a text that follows every instruction in the hard reading, or None if none was found in `attempts`.
 
     None means that the instructions clash, or ask for something that this writer does not know how to do.
@@ -86,6 +85,7 @@ class _Draft:
         self.instructions = instructions
         self.rng = rng
         self.attempt = attempt
+        self._sifted: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
         self.banned = [
             word.lower()
             for given in self._all("keywords:forbidden_words")
@@ -113,17 +113,18 @@ class _Draft:
         found = self._all(kind)
         return found[0] if found else None
 
-    def _pick(self, choices: Sequence[str]) -> str:
-        allowed = [
-            choice
-            for choice in choices
-            if not any(letter in choice.lower() for letter in self.avoided)
-            and not any(re.search(rf"\b{re.escape(word)}\b", choice.lower()) for word in self.banned)
-        ] or list(choices)
-        if self.loved and self.rng.random() < 0.8:
-            letter, _ = self.loved[int(self.rng.integers(len(self.loved)))]
-            allowed = [choice for choice in allowed if letter in choice.lower()] or allowed
-        return allowed[int(self.rng.integers(len(allowed)))]
+    def _pick(self, choices: tuple[str, ...]) -> str:
+        allowed, loved = self._sifted.get(choices) or self._sift(choices)
+        return str(pick(self.rng, loved if loved and self.rng.random() < 0.8 else allowed))
+
+    def _sift(self, choices: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """Return the choices that may be used, and those of them with a letter that is asked for."""
+        shunned = (*self.avoided, *self.banned)
+        allowed = [choice for choice in choices if not any(part in choice.lower() for part in shunned)]
+        allowed = allowed or list(choices)
+        loved = [choice for choice in allowed if any(letter in choice.lower() for letter, _ in self.loved)]
+        self._sifted[choices] = allowed, loved
+        return allowed, loved
 
     def _sentence(self) -> str:
         language = self._one("language:response_language")
@@ -131,7 +132,9 @@ class _Draft:
             foreign = _OTHER_LANGUAGES[language["language"]]
             return foreign.replace(",", "") if self._one("punctuation:no_comma") is not None else foreign
         verb, one, other = self._pick(_VERBS), self._pick(_NOUNS), self._pick(_NOUNS)
-        text = f"{self._pick(_ADJECTIVES)} {one} {verb} {self._pick(_ADJECTIVES)} {other} {self._pick(_PLACES)}"
+        text = (
+            f"{self._pick(_ADJECTIVES)} {one} {verb} {self._pick(_ADJECTIVES)} {other} {self._pick(_PLACES)}"
+        )
         return text[0].upper() + text[1:] + "."
 
     def text(self) -> str:
@@ -164,7 +167,10 @@ class _Draft:
             listed += [f"They speak of {word}." for word in given["keywords"]]
         for given in self._all("keywords:frequency"):
             if given["relation"] == "at least":
-                listed += [f"{self._sentence()[:-1]} with {given['keyword'].strip()}." for _ in range(given["frequency"])]
+                listed += [
+                    f"{self._sentence()[:-1]} with {given['keyword'].strip()}."
+                    for _ in range(given["frequency"])
+                ]
         wanted = max(least, len(self._all("length_constraints:number_paragraphs")), 1)
         spare = self.attempt % 6  # attempts differ in length, so that a bound that is met too closely is left
         count = sum(len(words(sentence)) for sentence in listed)
@@ -222,20 +228,20 @@ class _Draft:
         """Add what stands inside the text or at its end, to the last part but for the title."""
         for given in self._all("change_case:capital_word_frequency"):
             if given["capital_relation"] == "at least":
-                parts[-1] += " " + " ".join(
-                    f"{self._pick(_NOUNS)} {self._pick(_ADJECTIVES)}".upper()
+                shouted = (
+                    self._pick(_NOUNS) + " " + self._pick(_ADJECTIVES)
                     for _ in range(given["capital_frequency"])
-                ) + "."
-        if given := self._one("detectable_format:number_highlighted_sections"):
-            for index in range(int(given["num_highlights"])):
-                parts[-1] += f" See *{self._pick(_ADJECTIVES)} {self._pick(_NOUNS)} {'abcdefghijklmnop'[index % 16]}*."
-        if given := self._one("detectable_content:number_placeholders"):
-            nouns = self.rng.permutation(len(_NOUNS))
-            for index in range(int(given["num_placeholders"])):
-                parts[-1] += f" [{_NOUNS[int(nouns[index % len(_NOUNS)])]}{index if index >= len(_NOUNS) else ''}]"
+                )
+                parts[-1] += f" {' '.join(shouted).upper()}."
+        if highlights := self._one("detectable_format:number_highlighted_sections"):
+            for index in range(int(highlights["num_highlights"])):  # the number keeps them different
+                parts[-1] += f" See *{self._pick(_ADJECTIVES)} {self._pick(_NOUNS)} {index}*."
+        if placeholders := self._one("detectable_content:number_placeholders"):
+            for index in range(int(placeholders["num_placeholders"])):
+                parts[-1] += f" [{_NOUNS[index % len(_NOUNS)]}{index // len(_NOUNS) or ''}]"
         if self._one("detectable_format:title") is not None:
             parts[0] += f"\n<<{self._pick(_ADJECTIVES)} {self._pick(_NOUNS)}>>"
-        if given := self._one("detectable_format:number_bullet_lists"):
-            parts[-1] += "".join(f"\n* {self._sentence()}" for _ in range(int(given["num_bullets"])))
-        if given := self._one("detectable_content:postscript"):
-            parts[-1] += f"\n{given['postscript_marker'].strip()} {self._sentence()}"
+        if bullets := self._one("detectable_format:number_bullet_lists"):
+            parts[-1] += "".join(f"\n* {self._sentence()}" for _ in range(int(bullets["num_bullets"])))
+        if postscript := self._one("detectable_content:postscript"):
+            parts[-1] += f"\n{postscript['postscript_marker'].strip()} {self._sentence()}"

@@ -6,8 +6,7 @@ the seeds, the order of the rows and the process.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +14,28 @@ import numpy as np
 
 from ...tools.errors import UserError
 from ...verifiers.base import Task
-from ..tasks import Maker, TaskSet
+from ..tasks import TaskSet
+from .items import Split, check_split, in_split
 
 Part = Literal["all", "train", "test"]
 """Which rows of a file: all of them, or four in five, or the fifth that is left."""
 
-_TEST_SHARE = 5  # one problem in so many is held out
 _MAX_DRAWS = 10_000  # a generator that finds nothing in so many draws never will
 
 
-def held_out(*key: object) -> bool:
-    """Return whether the problem that `key` describes belongs to the test set: a fifth of all do."""
-    text = "\x1f".join(str(part) for part in key)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) % _TEST_SHARE == 0
+def several(text: str, between: str | None = None) -> tuple[str, ...]:
+    """Return the words of a text, or what stands between its commas: a long list that is easy to read."""
+    return tuple(part.strip() for part in text.split(between))
+
+
+def pick(rng: np.random.Generator, choices: Sequence[Any]) -> Any:
+    """Return one of several, each with equal chance."""
+    return choices[int(rng.integers(len(choices)))]
+
+
+def some(rng: np.random.Generator, choices: Sequence[Any], count: int) -> list[Any]:
+    """Return `count` different ones of several, in random order."""
+    return [choices[int(index)] for index in rng.choice(len(choices), size=count, replace=False)]
 
 
 def check_choice(env: str, option: str, value: object, choices: tuple[str, ...]) -> None:
@@ -71,7 +79,7 @@ def row_tasks(
     tasks = TaskSet.from_file(Path(path), **fields) if path is not None else TaskSet.from_hub(**hub, **fields)  # type: ignore[arg-type]
     if part == "all" and limit is None:
         return tasks
-    chosen = [task for task in tasks if part == "all" or held_out(task.id) == (part == "test")][:limit]
+    chosen = [task for task in tasks if part == "all" or in_split(part, task.id)][:limit]
     if not chosen:
         raise UserError(f"{env}: {tasks.name} has too few rows for a {part!r} part; take split='all'")
     return TaskSet(chosen, name=tasks.name)
@@ -79,9 +87,9 @@ def row_tasks(
 
 def made_tasks(
     env: str,
-    make: Callable[[np.random.Generator], tuple[object, Task] | None],
+    make: Callable[[np.random.Generator], tuple[str, Task] | None],
     *,
-    split: str,
+    split: Split,
     seed: int,
     variant: str = "",
 ) -> TaskSet:
@@ -90,17 +98,16 @@ def made_tasks(
     `make` returns what a problem is about and the problem, or None if a draw came to nothing. What a problem is
     about decides its split: the same never stands in both.
     """
-    check_choice(env, "split", split, ("train", "test"))
+    check_split(env, split)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"{env}: seed must be a whole number, got {seed!r}")
 
     def problem(rng: np.random.Generator, index: int) -> Task:
         for _ in range(_MAX_DRAWS):
             drawn = make(rng)
-            if drawn is not None and held_out(drawn[0]) == (split == "test"):
+            if drawn is not None and in_split(split, drawn[0]):
                 return drawn[1]
         raise UserError(f"{env}: these options leave no problem for the {split!r} split; make them wider")
 
-    maker: Maker = problem
     name = f"{env.lower()}-{variant}" if variant else env.lower()
-    return TaskSet.generated(maker, name=name, split=split, seed=seed)
+    return TaskSet.generated(problem, name=name, split=split, seed=seed)

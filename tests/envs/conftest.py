@@ -10,36 +10,77 @@ import pytest
 
 from quintain.envs import list_envs
 
-GSM8K_ROWS = [
+GSM8K_ROWS: list[dict[str, Any]] = [
     {"question": "Ann has 3 pens and buys 4 more. How many pens?", "answer": "3+4 = <<3+4=7>>7\n#### 7"},
     {"question": "A robe costs $1,100 and a hat $200. Both?", "answer": "It is $1,300.\n#### 1,300"},
     {"question": "Half of 5?", "answer": "#### 2.5"},
 ]
-MATH_ROWS = [
+MATH_ROWS: list[dict[str, Any]] = [
     {"problem": "Half of one?", "answer": "\\frac{1}{2}", "level": "Level 1", "type": "Prealgebra"},
     {"problem": "Solve $x^2=9$.", "solution": "It is \\boxed{3,-3}.", "level": 5, "subject": "Algebra"},
     {"problem": "Which point?", "answer": "(1, 2)", "level": "3", "subject": "Geometry"},
 ]
 
+IFEVAL_ROWS: list[dict[str, Any]] = [
+    {
+        "key": 1,
+        "prompt": 'Describe a harbour in two paragraphs with *** between them. Use the word "lantern". No commas.',
+        "instruction_id_list": [
+            "length_constraints:number_paragraphs",
+            "keywords:existence",
+            "punctuation:no_comma",
+        ],
+        "kwargs": [{"num_paragraphs": 2}, {"keywords": ["lantern"]}, {}],
+    },
+    {
+        "key": 2,
+        "prompt": "Write about rain. Use only small letters and the word umbrella at least twice.",
+        "instruction_id_list": ["change_case:english_lowercase", "keywords:frequency"],
+        "kwargs": [{}, {"keyword": "umbrella", "relation": "at least", "frequency": 2, "num_words": None}],
+    },
+    {
+        "key": 3,
+        "prompt": "First repeat this request word for word, then answer it: name three rivers in three bullet points.",
+        "instruction_id_list": ["combination:repeat_prompt", "detectable_format:number_bullet_lists"],
+        "kwargs": [
+            {"prompt_to_repeat": "name three rivers in three bullet points."},
+            {"num_bullets": 3},
+        ],
+    },
+]
+
+ROWS = {
+    "quintain/GSM8K-v0": GSM8K_ROWS,
+    "quintain/IFEval-v0": IFEVAL_ROWS,
+    "quintain/MathRows-v0": MATH_ROWS,
+}
+"""Rows for the environments that read a file."""
+
 
 @pytest.fixture(scope="session")
-def gsm8k_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def row_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small file of rows for each environment that reads one, by its id."""
+    folder = tmp_path_factory.mktemp("rows")
+    files = {env_id: folder / f"{env_id.split('/')[1].lower()}.jsonl" for env_id in ROWS}
+    for env_id, path in files.items():
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[env_id]))
+    return files
+
+
+@pytest.fixture(scope="session")
+def gsm8k_file(row_files: dict[str, Path]) -> Path:
     """A small file of rows in the shape of GSM8K."""
-    path = tmp_path_factory.mktemp("rows") / "gsm8k.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in GSM8K_ROWS))
-    return path
+    return row_files["quintain/GSM8K-v0"]
 
 
 @pytest.fixture(scope="session")
-def math_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def math_file(row_files: dict[str, Path]) -> Path:
     """A small file of rows in the shape of MATH."""
-    path = tmp_path_factory.mktemp("rows") / "math.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in MATH_ROWS))
-    return path
+    return row_files["quintain/MathRows-v0"]
 
 
 @pytest.fixture(params=list_envs())
-def env_case(request: pytest.FixtureRequest, gsm8k_file: Path, math_file: Path) -> tuple[str, dict[str, Any]]:
+def env_case(request: pytest.FixtureRequest, row_files: dict[str, Path]) -> tuple[str, dict[str, Any]]:
     """Each registered id with the options it needs here."""
-    files = {"quintain/GSM8K-v0": gsm8k_file, "quintain/MathRows-v0": math_file}
-    return request.param, {"path": str(files[request.param])} if request.param in files else {}
+    path = row_files.get(request.param)
+    return request.param, {} if path is None else {"path": str(path)}
