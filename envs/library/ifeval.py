@@ -52,6 +52,7 @@ def _constants() -> tuple[str, ...]:
         "0",
         "42",
         "Yes.",
+        "A. B. C. D. E. F. G. H. I. J.",
         *(f"My answer is {word}." for word in ("yes", "no", "maybe")),
         f'{{"answer": "{short}"}}',
         f'"{short}"',
