@@ -24,6 +24,7 @@ from ..tools.tool import Tool, as_tools
 from ..verifiers.base import Episode, Score, Task, Verifier
 from . import state as states
 from .card import Card
+from .choice import chosen
 from .spaces import TextSpace
 from .tasks import TaskSet
 from .transcript import as_messages, text_of, transcribed
@@ -129,7 +130,7 @@ class TextEnv(gymnasium.Env[str, str]):
                 "make one of a function with `@verifier`"
             )
         self.tasks = tasks if tasks is None or isinstance(tasks, TaskSet) else TaskSet(tasks)
-        if self.tasks is not None and verifier is not None:
+        if self.tasks is not None:
             self.tasks.check(verifier)
         self.verifier = verifier
         self.tools: tuple[Tool, ...] = as_tools(tools)
@@ -198,16 +199,19 @@ class TextEnv(gymnasium.Env[str, str]):
     ) -> tuple[str, dict[str, Any]]:
         """Start an episode and return what the model sees first, and `info`.
 
-        `options={"task": t}` starts the very task `t`, an index or a `Task`; otherwise one is drawn. A group of
+        `options={"task": t}` starts the very task `t`, an index or a `Task`; otherwise one is drawn, with
+        `options={"difficulty": d}` of that difficulty: a number, a label, or `[lowest, highest]`. A group of
         episodes that are to be compared gets the same task and the same `seed`.
 
-        Raises `UserError` for an unknown option and a task that does not exist.
+        Raises `UserError` for an unknown option, and a task or a difficulty that does not exist.
         """
         super().reset(seed=seed)
         if self._definition is None:
             self._definition = dict(self.__dict__)  # what differs from it later belongs to the episode
         self._episodes = 1 if seed is not None else self._episodes + 1
-        task = self._choose(options or {})
+        task = chosen(options or {}, self.tasks, self.np_random, type(self).__name__)
+        if task is None:
+            task = Task(f"seed-{self.np_random_seed}-{self._episodes}", "")
         opening = as_messages(self.begin(task), f"{type(self).__name__}.begin")
         if not opening:
             raise UserError(
@@ -335,29 +339,6 @@ class TextEnv(gymnasium.Env[str, str]):
         self.close()
 
     # --- the books
-
-    def _choose(self, options: Mapping[str, Any]) -> Task:
-        name = type(self).__name__
-        unknown = sorted(set(options) - {"task"})
-        if unknown:
-            raise UserError(f"{name}.reset has no option {unknown[0]!r}; the only one is 'task'")
-        wanted = options.get("task")
-        if isinstance(wanted, Task):
-            return wanted
-        if self.tasks is None:
-            if wanted is not None:
-                raise UserError(
-                    f"{name} has no tasks to choose from, got the option task={wanted!r}; use a seed"
-                )
-            return Task(f"seed-{self.np_random_seed}-{self._episodes}", "")
-        if wanted is None:
-            return self.tasks.draw(self.np_random)
-        if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer):
-            raise UserError(f"{name}.reset: the option task must be an index or a Task, got {wanted!r}")
-        try:
-            return self.tasks[int(wanted)]
-        except IndexError as error:
-            raise UserError(f"{name}.reset: {error}") from None
 
     def _take(self, action: str) -> tuple[Books, Reply]:
         books = self._books

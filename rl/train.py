@@ -316,7 +316,7 @@ def _task(env: TextEnv, seed: int, stream: str, number: int) -> int | None:
         return None
     size = env.tasks.size
     if size is None:
-        return derive(seed, stream, number) % 2**31
+        return derive(seed, stream, number) % env.tasks.span
     epoch, place = divmod(number, size)
     return int(generator(seed, stream, "epoch", epoch).permutation(size)[place])
 

@@ -220,7 +220,7 @@ def test_a_subclass_without_respond_is_told_what_to_write():
         (lambda: Says(tasks=TASKS).reset(options={"task": "a"}), "must be an index or a Task, got 'a'"),
         (
             lambda: Says(tasks=TASKS).reset(options={"index": 1}),
-            "has no option 'index'; the only one is 'task'",
+            "has no option 'index'; there are 'task' and 'difficulty'",
         ),
         (lambda: Says().reset(options={"task": 1}), "has no tasks to choose from"),
         (lambda: says("x").step(b"bytes"), r"an action must be text \(str\), got bytes"),
