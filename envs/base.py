@@ -108,6 +108,14 @@ class TextEnv(gymnasium.Env[str, str]):
     demonstrator: Policy | None = None
     """A policy whose episodes a model can be warmed up on; it need not be good at it."""
 
+    _apart = frozenset(
+        {
+            "_books", "_np_random", "_np_random_seed", "_episodes", "_definition", "_opened",
+            "observation_space", "action_space", "spec", "render_mode",
+        }
+    )  # fmt: skip
+    """Attributes that are no part of a state, or are kept in it by themselves."""
+
     def __init__(
         self,
         *,

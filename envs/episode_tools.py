@@ -15,10 +15,12 @@ from ..tools.chat import ToolCall, ToolResult
 from ..tools.errors import InfrastructureError, UserError
 from ..tools.tool import Tool, unknown_tool
 from ..tools.toolkit import Toolkit
+from . import state as states
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+_APART = frozenset({"_bound"})  # what a toolkit keeps that is no state
 
 
 class EpisodeTools:
@@ -110,6 +112,21 @@ class EpisodeTools:
                 )
             found.update(own)
         return found
+
+    def get_state(self, definitions: Sequence[Toolkit]) -> dict[str, Any]:
+        """Return what the open toolkits hold, by their place. Raises `StateError` for what cannot be copied."""
+        return {
+            str(place): states.captured(kit, vars(definition), _APART, {"": kit})
+            for place, (kit, definition) in enumerate(zip(self._kits, definitions, strict=True))
+            if kit in self._open
+        }
+
+    def set_state(self, state: Mapping[str, Any], definitions: Sequence[Toolkit]) -> None:
+        """Give the toolkits what `get_state` returned, as if they had been opened."""
+        for place, attributes in state.items():
+            kit = self._kits[int(place)]
+            states.put(kit, attributes, vars(definitions[int(place)]), _APART, {"": kit})
+            self._open.append(kit)
 
     async def _opened(self, kits: Sequence[Toolkit]) -> None:
         """Open those of the toolkits that are not open."""

@@ -23,17 +23,8 @@ if TYPE_CHECKING:
     from .base import TextEnv
 
 _VERSION = 1
-_RNG = "_np_random"
-_TARGET = (
-    "quintain: environment and generator that a state is put into"  # a key of the memo of `copy.deepcopy`
-)
-# what the base class keeps apart, or what is no part of an episode
-_OWN = frozenset(
-    {
-        "_books", "_np_random", "_np_random_seed", "_episodes", "_definition", "_opened",
-        "observation_space", "action_space", "spec", "render_mode",
-    }
-)  # fmt: skip
+_ENV, _RNG = "", "_np_random"  # names of what is shared and no attribute of the definition
+_TARGET = "quintain: what is shared, by name"  # a key of the memo of `copy.deepcopy`
 _ATOMS = (str, int, float, bool, bytes, type(None))
 
 
@@ -46,20 +37,15 @@ class Shared:
     """Stands in a state for an object that is not copied."""
 
     name: str
-    """The attribute of the environment that is meant; empty for the environment itself."""
+    """The attribute of the definition that is meant; empty for the environment itself."""
     index: int | None = None
     """The place in that attribute, if one of its items is meant."""
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> Any:
-        """Return what is meant in the environment that the state is put into; else the reference."""
+        """Return what is meant where the state is put; elsewhere the reference."""
         if _TARGET not in memo:
             return self
-        env, rng = memo[_TARGET]
-        if not self.name:
-            return env
-        if self.name == _RNG:
-            return rng
-        value = env._definition[self.name]
+        value = memo[_TARGET][self.name]
         return value if self.index is None else value[self.index]
 
 
@@ -68,15 +54,6 @@ def capture(env: TextEnv) -> dict[str, Any]:
     books, definition = env._books, env._definition
     if books is None or definition is None:
         raise gymnasium.error.ResetNeeded("the episode has not started: call reset() before get_state()")
-    memo: dict[Any, Any] = {id(value): Shared(name) for name, value in definition.items() if _is_kept(value)}
-    memo.update({id(tool): Shared("tools", i) for i, tool in enumerate(definition["tools"])})
-    memo[id(env)] = Shared("")
-    memo[id(env.np_random)] = Shared(_RNG)
-    attributes = {
-        name: _copied(name, value, env, memo)
-        for name, value in env.__dict__.items()
-        if name not in _OWN and (name not in definition or definition[name] is not value)
-    }
     task = {field.name: getattr(books.task, field.name) for field in fields(Task)}
     kept = {"turns": books.turns, "calls": books.calls, "reward": books.reward, "over": books.over}
     return {
@@ -86,7 +63,7 @@ def capture(env: TextEnv) -> dict[str, Any]:
         "rng": copy.deepcopy(env.np_random.bit_generator.state),
         "seed": env._np_random_seed,
         "episodes": env._episodes,
-        "attributes": attributes,
+        "attributes": captured(env, definition, env._apart, {_ENV: env, _RNG: env.np_random}),
     }
 
 
@@ -100,25 +77,61 @@ def restore(env: TextEnv, state: Mapping[str, Any]) -> None:
 
     if env._definition is None:
         env._definition = dict(env.__dict__)
-    definition = env._definition
     books = copy.deepcopy(state["books"])
     rng = _generator(state["rng"])
-    memo: dict[Any, Any] = {_TARGET: (env, rng)}
-    attributes = copy.deepcopy(state["attributes"], memo)  # all that can fail comes before the first change
-    for name in [name for name in env.__dict__ if name not in definition and name not in _OWN]:
-        del env.__dict__[name]
-    env.__dict__.update({name: value for name, value in definition.items() if name not in _OWN})
+    shared = {_ENV: env, _RNG: rng}
+    put(env, state["attributes"], env._definition, env._apart, shared)  # nothing after this can fail
     env._np_random, env._np_random_seed = rng, state["seed"]
     env._episodes = state["episodes"]
     env._books = Books(**{**books, "task": Task(**books["task"])})
-    env.__dict__.update(attributes)
 
 
-def _copied(name: str, value: Any, env: TextEnv, memo: dict[Any, Any]) -> Any:
-    where = (
-        f"{type(env).__name__}.get_state: the attribute {name!r} ({type(value).__name__}) cannot be captured"
-    )
-    way_out = "Write `get_state` and `set_state` for the class, or keep plain data in the attribute"
+def captured(
+    owner: object, definition: Mapping[str, Any], apart: frozenset[str], shared: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a copy of the attributes in which `owner` differs from its definition.
+
+    Args:
+        owner: An environment, or something else that has a state of its own.
+        definition: Its attributes before the episode; they are referred to, not copied.
+        apart: Names of attributes that are left out.
+        shared: More objects that are referred to, by name.
+
+    Raises `StateError` naming the attribute that cannot be copied.
+    """
+    memo: dict[Any, Any] = {
+        id(value): Shared(name) for name, value in definition.items() if _is_referred(value)
+    }
+    tools = definition.get("tools", ())
+    memo.update({id(tool): Shared("tools", i) for i, tool in enumerate(tools)})
+    memo.update({id(value): Shared(name) for name, value in shared.items()})
+    return {
+        name: _copied(name, value, owner, memo)
+        for name, value in vars(owner).items()
+        if name not in apart and (name not in definition or definition[name] is not value)
+    }
+
+
+def put(
+    owner: object,
+    attributes: Mapping[str, Any],
+    definition: Mapping[str, Any],
+    apart: frozenset[str],
+    shared: Mapping[str, Any],
+) -> None:
+    """Give `owner` the attributes of its definition, and a copy of captured ones on top."""
+    memo: dict[Any, Any] = {_TARGET: {**definition, **shared}}
+    copied = copy.deepcopy(dict(attributes), memo)  # all that can fail comes before the first change
+    own = vars(owner)
+    for name in [name for name in own if name not in definition and name not in apart]:
+        del own[name]
+    own.update({name: value for name, value in definition.items() if name not in apart})
+    own.update(copied)
+
+
+def _copied(name: str, value: Any, owner: object, memo: dict[Any, Any]) -> Any:
+    where = f"{type(owner).__name__}: the attribute {name!r} ({type(value).__name__}) cannot be captured"
+    way_out = "Write `get_state` and `set_state` for the environment, or keep plain data in the attribute"
     is_resource = callable(getattr(value, "close", None)) and not isinstance(value, gymnasium.Env)
     if is_resource and id(value) not in memo:
         raise StateError(f"{where}: it is something open that has to be closed. {way_out}")
@@ -130,7 +143,7 @@ def _copied(name: str, value: Any, env: TextEnv, memo: dict[Any, Any]) -> Any:
         raise StateError(f"{where}: {type(error).__name__}: {error}. {way_out}") from error
 
 
-def _is_kept(value: Any) -> bool:
+def _is_referred(value: Any) -> bool:
     """Return whether a value of the definition is referred to; Python has one object for all equal atoms."""
     return not isinstance(value, _ATOMS) and not (isinstance(value, tuple) and not value)
 

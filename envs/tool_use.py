@@ -43,6 +43,8 @@ class ToolEnv(TextEnv):
     ours in a tool (`InfrastructureError`, a sandbox that broke) ends the episode, ungraded.
     """
 
+    _apart = TextEnv._apart | {"_live", "_owner", "_closing"}
+
     def __init__(
         self,
         tasks: TaskSet | Sequence[Task],
@@ -113,6 +115,19 @@ class ToolEnv(TextEnv):
         other._live = None
         other._owner = False
         return other
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the episode as plain data, the state of its toolkits included; see `TextEnv.get_state`."""
+        state = super().get_state()
+        state["toolkits"] = {} if self._live is None else self._live.get_state(self._kits)
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `get_state` was called; see `TextEnv.set_state`."""
+        self.finish()
+        super().set_state(state)
+        if state["toolkits"]:
+            self._tools_now().set_state(state["toolkits"], self._kits)
 
     def finish(self) -> None:
         """Close the toolkits of the episode."""

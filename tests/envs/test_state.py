@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from quintain.envs import StateError, TextEnv, ToolEnv, Turn
-from quintain.tools import UserError, tool
+from quintain.tools import Toolkit, UserError, tool
 from quintain.verifiers import FinalNumber, Task
 
 
@@ -227,7 +227,7 @@ class Session:
 def test_what_cannot_be_copied_is_named(value, said):
     env = begun(Dice())
     env.held = value
-    with pytest.raises(StateError, match=f"Dice.get_state: {said}.*Write `get_state` and `set_state`"):
+    with pytest.raises(StateError, match=f"Dice: {said}.*Write `get_state` and `set_state`"):
         env.get_state()
 
 
@@ -249,3 +249,65 @@ def test_a_state_of_another_class_and_what_is_no_state_are_refused():
         Dice().set_state(3)
     with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
         Dice().get_state()
+
+
+# --- toolkits
+
+
+class Notes(Toolkit):
+    def __init__(self, shared=()):
+        self.shared = shared
+
+    async def open(self, setup):
+        self.lines = ["opened"]
+
+    @tool
+    def note(self, text: str) -> str:
+        """Write a line down."""
+        self.lines.append(text)
+        return " ".join(self.lines)
+
+
+def noting(kit: Toolkit) -> ToolEnv:
+    env = ToolEnv([Task("a", "Go.", "8")], [kit], FinalNumber())
+    env.reset(seed=1)
+    return env
+
+
+def note(text: str) -> str:
+    call = {"name": "note", "arguments": {"text": text}}
+    return f"<tool_call>{json.dumps(call)}</tool_call>"
+
+
+@pytest.mark.parametrize("way", ["step", "astep"])
+async def test_what_toolkits_hold_is_part_of_the_state(way):
+    env = noting(Notes([object()]))
+    env.step(note("one"))
+    state = json.loads(json.dumps(env.get_state()))
+    env.step(note("two"))
+    for branch in (env, env.fresh()):
+        branch.set_state(state)
+        answer = branch.step(note("three")) if way == "step" else await branch.astep(note("three"))
+        assert answer[0] == "opened one three"
+        branch.close()
+
+
+def test_a_toolkit_that_is_not_open_yet_is_no_obstacle():
+    env = noting(Notes())
+    other = env.fresh()
+    other.set_state(env.get_state())
+    assert other.step(note("one"))[0] == "opened one"
+    other.close()
+
+
+def test_a_toolkit_with_an_open_session_is_named():
+    class Held(Notes):
+        async def open(self, setup):
+            self.lines = []
+            self.session = Session()
+
+    env = noting(Held())
+    env.step(note("one"))
+    with pytest.raises(StateError, match=r"Held: the attribute 'session' \(Session\) cannot be captured"):
+        env.get_state()
+    env.close()
