@@ -29,9 +29,11 @@ Factory = str | Callable[..., TextEnv]
 """A class or function that makes the environment, or where to import it from: `module:name`."""
 
 _LIBRARY = {
+    "quintain/BFCL-v0": "quintain.envs.library.bfcl:BFCL",
     "quintain/Calculator-v0": "quintain.envs.library.calculator:Calculator",
     "quintain/Countdown-v0": "quintain.envs.library.countdown:Countdown",
     "quintain/Extraction-v0": "quintain.envs.library.extraction:Extraction",
+    "quintain/FunctionCalls-v0": "quintain.envs.library.function_calls:FunctionCalls",
     "quintain/GSM8K-v0": "quintain.envs.library.gsm8k:GSM8K",
     "quintain/GuessNumber-v0": "quintain.envs.library.guess_number:GuessNumber",
     "quintain/Hanoi-v0": "quintain.envs.library.hanoi:Hanoi",

@@ -49,7 +49,44 @@ IFEVAL_ROWS: list[dict[str, Any]] = [
     },
 ]
 
+
+def _bfcl_row(name: str, request: str, calls: list[Any] | None) -> dict[str, Any]:
+    area = {
+        "name": "geometry.area",
+        "description": "Area of a rectangle.",
+        "parameters": {
+            "type": "dict",
+            "properties": {
+                "width": {"type": "integer", "description": "Width."},
+                "height": {"type": "float", "description": "Height."},
+                "unit": {"type": "string", "description": "Unit.", "default": "m"},
+            },
+            "required": ["width", "height"],
+        },
+    }
+    question = [[{"role": "user", "content": request}]]
+    return {"id": name, "question": question, "function": [area], "ground_truth": calls}
+
+
+BFCL_ROWS = [
+    _bfcl_row(
+        "simple_0",
+        "How large is a field of 3 by 4.5 metres?",
+        [{"geometry.area": {"width": [3], "height": [4.5], "unit": ["m", "metre", ""]}}],
+    ),
+    _bfcl_row(
+        "parallel_0",
+        "Areas of 1 by 2 cm and of 5 by 6 cm?",
+        [
+            {"geometry.area": {"width": [1], "height": [2], "unit": ["cm"]}},
+            {"geometry.area": {"width": [5], "height": [6], "unit": ["cm"]}},
+        ],
+    ),
+    _bfcl_row("irrelevance_0", "Who wrote Faust?", None),
+]
+
 ROWS = {
+    "quintain/BFCL-v0": BFCL_ROWS,
     "quintain/GSM8K-v0": GSM8K_ROWS,
     "quintain/IFEval-v0": IFEVAL_ROWS,
     "quintain/MathRows-v0": MATH_ROWS,
