@@ -87,6 +87,8 @@ class ToolResult:
     """None, or the kind of failure that `content` tells: `unknown_tool`, `arguments`, `raised`, `timeout`."""
     detail: str | None = None
     """For a person, never for the model: the traceback of a tool that raised."""
+    answer: str | None = None
+    """The answer that is to be judged, if this was a call of the final-answer tool: it ends the episode."""
 
     def as_message(self) -> Message:
         """Return the result as a message of role `tool`."""

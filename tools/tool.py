@@ -8,27 +8,37 @@ text for the model (`ToolResult`); only a failure of ours (`InfrastructureError`
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import copy
 import functools
 import inspect
 import json
 import re
-import threading
 import traceback
 import types
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, overload
 
 from ..sandboxes.base import SandboxError
 from .chat import ToolCall, ToolResult
+from .docstring import read_docstring
 from .errors import InfrastructureError, ToolError, UserError, nearest
-from .schema import Function, arguments_model, is_method, read_docstring, schema_of
-
-if TYPE_CHECKING:
-    import pydantic
+from .given_schema import given
+from .running import Gate, in_thread
+from .schema import (
+    Arguments,
+    ArgumentsError,
+    Function,
+    GivenArguments,
+    TypedArguments,
+    is_method,
+    short,
+    takes,
+)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+TIMEOUT_S = 30.0
+"""Seconds that a call may take if the tool says nothing else."""
+
 _DETAIL_CHARS = 8_000  # of a traceback kept for a person: the frames near the error are at its end
 
 
@@ -47,14 +57,19 @@ class Tool:
 
     A tool returns text; anything else it returns is written as JSON. It may be asynchronous. A plain
     function runs inline, on the event loop: right for microseconds of work. One that waits or computes for
-    longer declares `blocking=True` and runs in a thread of its own. `lazy=True` builds the schema when it is first
-    asked for, and not at once: for tools that are made when a module is imported.
+    longer declares `blocking=True`, or a `timeout_s` or `concurrency`, and runs in a thread of its own. `lazy=True`
+    builds the schema when it is first asked for, and not at once: for tools that are made when a module is imported.
+
+    With `parameters`, the JSON schema of an object, the schema is taken as it is: the function gets the arguments as
+    keywords, checked against it, and needs no hints.
 
     Attributes:
         name: What the model calls it; letters, digits, `_` and `-`, at most 64.
         description: What the model is told about it.
-        timeout_s: Seconds until the call is given up, None for no limit. An inline function cannot be
+        timeout_s: Seconds until the call is given up, by default 30, None for no limit. An inline function cannot be
             interrupted, so it has none in effect; a blocking one is left behind in its thread.
+        concurrency: Calls that may run at the same time, in all episodes together; None for no limit. Waiting for
+            a turn is not counted in `timeout_s`.
         output_chars: Characters of output that the model sees; the middle of anything longer is cut out.
         inline: Whether `call_inline` may be used: a plain function that does not block.
         unbound: Whether it is a method whose object is still missing. A decorated method becomes a tool of the object
@@ -67,21 +82,29 @@ class Tool:
         *,
         name: str | None = None,
         description: str | None = None,
-        timeout_s: float | None = 30.0,
+        parameters: Mapping[str, Any] | None = None,
+        timeout_s: float | types.EllipsisType | None = ...,
         output_chars: int = 8_000,
-        blocking: bool = False,
+        blocking: bool | None = None,
+        concurrency: int | None = None,
         lazy: bool = False,
     ) -> None:
         self.name = getattr(function, "__name__", type(function).__name__) if name is None else name
-        if not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise UserError(
                 f"a tool's name must be letters, digits, _ and -, at most 64, got {self.name!r}; "
                 "give one with name="
             )
-        if timeout_s is not None and not timeout_s > 0:
+        limited = not isinstance(timeout_s, types.EllipsisType) and timeout_s is not None
+        self.timeout_s = TIMEOUT_S if isinstance(timeout_s, types.EllipsisType) else timeout_s
+        if self.timeout_s is not None and not self.timeout_s > 0:
             raise UserError(f"tool {self.name!r}: timeout_s must be positive or None, got {timeout_s!r}")
         if output_chars < 100:
             raise UserError(f"tool {self.name!r}: output_chars must be at least 100, got {output_chars!r}")
+        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
+            raise UserError(
+                f"tool {self.name!r}: concurrency must be at least 1 or None, got {concurrency!r}"
+            )
         summary, self._described = read_docstring(inspect.getdoc(function) or "")
         self.description = (summary if description is None else description).strip()
         if not self.description:
@@ -89,14 +112,24 @@ class Tool:
                 f"tool {self.name!r} has no description: write a docstring that tells the model what it does"
             )
         self.function = function
-        self.timeout_s = timeout_s
         self.output_chars = output_chars
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = is_asynchronous(function)
         if self.is_async and blocking:
             raise UserError(f"tool {self.name!r} is asynchronous: leave blocking=True out")
-        self.inline = not self.is_async and not blocking
+        if blocking is False and (limited or concurrency) and not self.is_async:
+            raise UserError(
+                f"tool {self.name!r} is a plain function that runs inline, where nothing can limit it: "
+                "leave blocking=False out, and it runs in a thread"
+            )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise UserError(f"tool {self.name!r} is a generator: return a text or a list instead of yielding")
+        self.inline = not (self.is_async or blocking or limited or concurrency)
+        self.concurrency = concurrency
+        self._gate = None if concurrency is None else Gate(concurrency)
         self.unbound = is_method(function)
-        if not lazy:
+        if parameters is not None:
+            self.__dict__["_arguments"] = GivenArguments(given(self.name, parameters))
+        elif not lazy:
             _ = self.parameters  # whatever is wrong with the hints is said here
 
     @classmethod
@@ -117,14 +150,14 @@ class Tool:
         bound.unbound = False
         return bound
 
-    @functools.cached_property
+    @property
     def parameters(self) -> dict[str, Any]:
-        """JSON schema of the arguments: always an object without further properties."""
-        return schema_of(self.name, self._arguments)
+        """JSON schema of the arguments: always an object. One made from hints allows no further properties."""
+        return self._arguments.schema
 
     @functools.cached_property
-    def _arguments(self) -> type[pydantic.BaseModel]:
-        return arguments_model(self.name, self.function, self._described)
+    def _arguments(self) -> Arguments:
+        return TypedArguments(self.name, self.function, self._described)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -149,8 +182,14 @@ class Tool:
         arguments, problem = self._check(call)
         if problem is not None:
             return problem
+        if self._gate is None:
+            return await self._timed(call, arguments)
+        async with self._gate:  # the time limit starts when it is its turn
+            return await self._timed(call, arguments)
+
+    async def _timed(self, call: ToolCall, arguments: dict[str, Any]) -> ToolResult:
         try:
-            work = self.function(**arguments) if self.is_async else _in_thread(self.function, arguments)
+            work = self.function(**arguments) if self.is_async else in_thread(self.function, arguments)
             async with asyncio.timeout(self.timeout_s) as limit:
                 value = await work
         except TimeoutError as error:
@@ -158,6 +197,11 @@ class Tool:
                 return self._failed(call, error)
             text = f"Error: {self.name} did not finish within {self.timeout_s:g} s and was stopped."
             return ToolResult(call.id, self.name, text, "timeout")
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._failed(call, RuntimeError(f"it was cancelled from inside: {error!r}"))
         except Exception as error:
             return self._failed(call, error)
         return self._result(call, value)
@@ -174,29 +218,21 @@ class Tool:
         return self._result(call, value)
 
     def _check(self, call: ToolCall) -> tuple[dict[str, Any], ToolResult | None]:
-        from pydantic import ValidationError  # comes with the first tool, not with the package
-
+        if self.unbound:
+            raise UserError(
+                f"the tool {self.name!r} is a method without its object: call the object's, as in `thing.{self.name}`"
+            )
         try:
-            checked = self._arguments.model_validate(call.arguments)
-        except ValidationError as error:
-            text = f"Error: {self._explain(error)}"
-            return {}, ToolResult(call.id, self.name, self._cut(text), "arguments")
-        return dict(checked), None
-
-    def _explain(self, error: pydantic.ValidationError) -> str:
-        problems = []
-        for item in error.errors(include_url=False, include_context=False)[:5]:
-            where = ".".join(str(part) for part in item["loc"])[:60]
-            if item["type"] == "extra_forbidden":
-                problems.append(f"unknown argument {where!r}")
-            elif item["type"] == "missing":
-                problems.append(f"missing argument {where!r}")
-            else:
-                problems.append(f"argument {where!r}: {item['msg']}, got {_short(item['input'])}")
-        takes = ", ".join(
-            f"{name} ({part.get('type', 'any')})" for name, part in self.parameters["properties"].items()
-        )
-        return f"{'; '.join(problems)}. {self.name} takes: {takes or 'no arguments'}."
+            return self._arguments.check(call.arguments), None
+        except ArgumentsError as error:
+            what, detail = str(error), None
+        except (
+            Exception,
+            RecursionError,
+        ) as error:  # of a validator that somebody wrote, or a thousand levels
+            what, detail = f"the arguments cannot be read ({type(error).__name__})", _trace(error)
+        text = f"Error: {what}. {self.name} takes: {takes(self.parameters)}."
+        return {}, ToolResult(call.id, self.name, self._cut(text), "arguments", detail)
 
     def _failed(self, call: ToolCall, error: Exception) -> ToolResult:
         if isinstance(error, InfrastructureError):
@@ -204,14 +240,19 @@ class Tool:
         if isinstance(error, SandboxError):
             raise InfrastructureError("sandbox", f"{type(error).__name__}: {error}") from error
         if isinstance(error, ToolError):
-            return ToolResult(call.id, self.name, self._cut(f"Error: {error}"), "raised")
-        detail = "".join(traceback.format_exception(error))[-_DETAIL_CHARS:]
-        text = f"Error: {self.name} raised {type(error).__name__}: {error}"
-        return ToolResult(call.id, self.name, self._cut(text), "raised", detail)
+            return ToolResult(call.id, self.name, self._cut(f"Error: {_said(error)}"), "raised")
+        text = f"Error: {self.name} raised {type(error).__name__}: {_said(error)}"
+        return ToolResult(call.id, self.name, self._cut(text), "raised", _trace(error))
 
     def _result(self, call: ToolCall, value: Any) -> ToolResult:
         if value is None:
             text = ""
+        elif inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            return self._failed(
+                call, TypeError("the function returned something to await: write `async def`")
+            )
         elif isinstance(value, str):
             text = str(value)
         else:
@@ -241,9 +282,10 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout_s: float | None = 30.0,
+    timeout_s: float | types.EllipsisType | None = ...,
     output_chars: int = 8_000,
-    blocking: bool = False,
+    blocking: bool | None = None,
+    concurrency: int | None = None,
 ) -> Callable[[Function], Tool]: ...
 def tool(function: Function | None = None, **options: Any) -> Tool | Callable[[Function], Tool]:
     """Make a function a `Tool`: `@tool`, or with its limits `@tool(timeout_s=5, blocking=True)`."""
@@ -268,49 +310,23 @@ def as_tools(tools: Iterable[Tool | Function]) -> tuple[Tool, ...]:
 def unknown_tool(call: ToolCall, tools: Mapping[str, Tool]) -> ToolResult:
     """Return the result of a call to a tool that does not exist: it tells the model which ones do."""
     name = call.name[:64]
-    text = f"Error: there is no tool {_short(name)}; {nearest(name, tools)}"
+    text = f"Error: there is no tool {short(name)}; {nearest(name, tools)}"
     return ToolResult(call.id, name, text.encode("utf-8", "replace").decode(), "unknown_tool")
 
 
-# --- running ----------------------------------------------------------------------------------------------
+def is_asynchronous(function: Function) -> bool:
+    """Return whether calling it gives something to await: a coroutine function, or an object that is called as one."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    return not inspect.isroutine(function) and inspect.iscoroutinefunction(type(function).__call__)
 
 
-def _in_thread(function: Function, arguments: Mapping[str, Any]) -> Awaitable[Any]:
-    """Run a function in a daemon thread of its own.
-
-    Not in the event loop's pool: that holds a handful of threads, and tools that hang would use it up and
-    keep the interpreter from leaving.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if future.done():  # given up in the meantime
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
-
-    def work() -> None:
-        value: Any = None
-        failure: Exception | None = None
-        try:
-            value = context.run(function, **arguments)
-        except StopIteration as error:  # a future refuses it
-            failure = RuntimeError(f"StopIteration: {error.value}")
-        except BaseException as error:
-            failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
-        try:
-            loop.call_soon_threadsafe(settle, value, failure)
-        except RuntimeError:  # the loop has closed: nobody is waiting
-            return
-
-    threading.Thread(target=work, name=f"tool-{function.__name__}", daemon=True).start()
-    return future
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an error of the model's own making, or a broken one
+        return "(its text cannot be shown)"
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-_DETAIL_CHARS:]
