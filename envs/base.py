@@ -18,7 +18,7 @@ import numpy as np
 from ..tools.chat import Message, Reply, ToolCall, user
 from ..tools.chat import system as system_message
 from ..tools.errors import InfrastructureError, UserError
-from ..tools.formats import Hermes, ToolFormat
+from ..tools.formats import ToolFormat, format_named
 from ..tools.schema import Function
 from ..tools.tool import Tool, as_tools
 from ..verifiers.base import Episode, Score, Task, Verifier
@@ -89,7 +89,8 @@ class TextEnv(gymnasium.Env[str, str]):
         tools: What the model may call. It learns of them from its chat template, see `ToolEnv`.
         system_prompt: Content of a system message before the first user message.
         max_turns: Replies until the episode is truncated, None for no limit.
-        format: How tool calls are written, default `Hermes`.
+        format: How tool calls are written: a name ("hermes", "llama3", ...; see `tools.formats`) or a `ToolFormat`,
+            default `Hermes`.
         render_mode: None, or "ansi": `render` then returns the conversation so far.
 
     `info` holds `task_id` and `messages`, the messages that are new to the model; after a step also `reply`, the
@@ -124,7 +125,7 @@ class TextEnv(gymnasium.Env[str, str]):
         tools: Sequence[Tool | Function] = (),
         system_prompt: str | None = None,
         max_turns: int | None = None,
-        format: ToolFormat | None = None,  # noqa: A002 - the name of the contract
+        format: ToolFormat | str | None = None,  # noqa: A002 - the name of the contract
         render_mode: str | None = None,
     ) -> None:
         name = type(self).__name__
@@ -144,7 +145,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.tools: tuple[Tool, ...] = as_tools(tools)
         self.system_prompt = system_prompt
         self.max_turns = max_turns
-        self.format: ToolFormat = Hermes() if format is None else format
+        self.format: ToolFormat = format_named(format)
         self.render_mode = render_mode
         self.observation_space = TextSpace()
         self.action_space = TextSpace()
@@ -196,6 +197,11 @@ class TextEnv(gymnasium.Env[str, str]):
     def task(self) -> Task | None:
         """The task of the episode; None before the first `reset`."""
         return None if self._books is None else self._books.task
+
+    @property
+    def schemas(self) -> list[dict[str, Any]]:
+        """The tools as a chat template or a server wants them; none where the format writes them into the prompt."""
+        return [tool.schema for tool in self.tools] if self.format.native else []
 
     @property
     def messages(self) -> list[Message]:
@@ -279,7 +285,7 @@ class TextEnv(gymnasium.Env[str, str]):
         if not isinstance(text, Reply):
             if not text.isascii():  # lone surrogates: no tokenizer, no file takes them
                 text = text.encode("utf-8", "replace").decode()
-            return self.format.parse(text, calls)
+            return self.format.parse(text, calls, self.tools)
         if calls and text.tool_calls:
             numbered = [
                 ToolCall(f"call_{i}", call.name, call.arguments)

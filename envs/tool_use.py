@@ -8,7 +8,8 @@ from typing import Any, Self, TypeVar
 
 from ..tools.chat import Reply, ToolResult
 from ..tools.errors import UserError
-from ..tools.formats import ToolFormat
+from ..tools.final_answer import FinalAnswer
+from ..tools.formats import ToolFormat, format_named
 from ..tools.schema import Function
 from ..tools.tool import Tool
 from ..tools.toolkit import Toolkit, split
@@ -39,6 +40,9 @@ class ToolEnv(TextEnv):
     `setup(task)` before the first call that needs them, the verifier sees what they say became of their state as
     `episode.evidence`, and they are closed when the episode is over, the environment is closed or a step is cancelled.
 
+    With a final-answer tool (`tools.final_answer`) the answer that is judged is its argument, and calling it ends the
+    episode; a reply without calls is then told so.
+
     `info["tool_results"]` of a step holds the `ToolResult`s, with errors and tracebacks for people. A failure of
     ours in a tool (`InfrastructureError`, a sandbox that broke) ends the episode, ungraded.
     """
@@ -53,19 +57,24 @@ class ToolEnv(TextEnv):
         *,
         max_turns: int = 8,
         system_prompt: str | None = None,
-        format: ToolFormat | None = None,  # noqa: A002 - the name of the contract
+        format: ToolFormat | str | None = None,  # noqa: A002 - the name of the contract
         render_mode: str | None = None,
     ) -> None:
         if verifier is None or tasks is None:
             raise UserError(f"{type(self).__name__} needs tasks and a verifier")
         made, self._kits = split(tools)
+        self._final = next((item.name for item in made if isinstance(item, FinalAnswer)), None)
+        self._handed_in: str | None = None
+        written = format_named(format)
+        if made and not written.native:  # no chat template tells the model of its tools
+            system_prompt = "\n\n".join(filter(None, [system_prompt, written.instructions(made)]))
         super().__init__(
             tasks=tasks,
             verifier=verifier,
             tools=made,
             system_prompt=system_prompt,
             max_turns=max_turns,
-            format=format,
+            format=written,
             render_mode=render_mode,
         )
         self._live: EpisodeTools | None = None
@@ -82,7 +91,7 @@ class ToolEnv(TextEnv):
             return self._without_calls(reply)
         live = self._tools_now()
         if all(map(live.direct, reply.tool_calls)):
-            return _observed([live.call_directly(call) for call in reply.tool_calls])
+            return self._observed([live.call_directly(call) for call in reply.tool_calls])
         return self._run(lambda: self.arespond(reply))
 
     async def arespond(self, reply: Reply) -> Turn:
@@ -91,8 +100,8 @@ class ToolEnv(TextEnv):
             return self._without_calls(reply)
         live = self._tools_now()
         if all(map(live.direct, reply.tool_calls)):
-            return _observed([live.call_directly(call) for call in reply.tool_calls])
-        return _observed(await live.call(reply.tool_calls))
+            return self._observed([live.call_directly(call) for call in reply.tool_calls])
+        return self._observed(await live.call(reply.tool_calls))
 
     def evidence(self) -> Mapping[str, Any]:
         """Return what the toolkits say became of their state, in one mapping."""
@@ -107,6 +116,7 @@ class ToolEnv(TextEnv):
     ) -> tuple[str, dict[str, Any]]:
         """Start an episode; see `TextEnv.reset`. The toolkits of one that was left unfinished are closed."""
         self.finish()
+        self._handed_in = None
         return super().reset(seed=seed, options=options)
 
     def fresh(self) -> Self:
@@ -155,17 +165,33 @@ class ToolEnv(TextEnv):
         await asyncio.to_thread(self.close) if self._owner else self.close()
 
     def judged(self, reply: Reply) -> Reply:
-        """Return the reply without its calls; one whose call could not be read holds no answer."""
+        """Return the reply without its calls; one whose call could not be read holds no answer.
+
+        In ReAct and with a final-answer tool, it is the answer that was handed in.
+        """
         if not self.tools:
             return reply
+        if self._final is not None:
+            return Reply(self._handed_in or "")
         if reply.parse_error:
             return Reply("")
-        return Reply(reply.content) if reply.tool_calls else reply
+        return Reply(reply.content) if reply.tool_calls or reply.in_text else reply
 
     def _without_calls(self, reply: Reply) -> Turn:
         if self.tools and reply.parse_error:
             return Turn(reply.parse_error)
+        if self._final is not None:
+            return Turn(
+                f"Error: there is no tool call. When you are done, call {self._final} with the answer."
+            )
         return Turn(done=True)
+
+    def _observed(self, results: Sequence[ToolResult]) -> Turn:
+        if self._final is not None:
+            answers = [result.answer for result in results if result.answer is not None]
+            self._handed_in = answers[0] if answers else None
+        done = self._handed_in is not None
+        return Turn(self.format.observe(results), done=done, info={"tool_results": tuple(results)})
 
     def _tools_now(self) -> EpisodeTools:
         if self._live is None:
@@ -184,7 +210,3 @@ class ToolEnv(TextEnv):
             return home.run(work)
         finally:
             home.close()
-
-
-def _observed(results: Sequence[ToolResult]) -> Turn:
-    return Turn([result.as_message() for result in results], info={"tool_results": tuple(results)})

@@ -225,7 +225,7 @@ async def _play(
     options = None if start.task is None else {"task": start.task}
     _, info = env.reset(seed=start.seed % 2**32, options=options)
     record.messages.extend(info["messages"])
-    record.given(codec.prompt(record.messages, [tool.schema for tool in env.tools]))
+    record.given(codec.prompt(record.messages, env.schemas))
     while True:
         room = min(limits.turn_tokens, limits.episode_tokens - len(record.ids))
         if room < 1 and not record.turns:  # the model was never asked: that is no wrong answer

@@ -3,7 +3,8 @@
 from .calculator import calculate, calculator
 from .chat import Message, Reply, ToolCall, ToolResult
 from .errors import InfrastructureError, ToolError, UserError
-from .formats import Hermes, ToolFormat
+from .final_answer import final_answer
+from .formats import Hermes, ToolFormat, format_named
 from .python import python_tool
 from .tool import Tool, tool
 from .toolkit import Toolkit
@@ -18,6 +19,8 @@ __all__ = [
     "Toolkit",
     "ToolFormat",
     "Hermes",
+    "format_named",
+    "final_answer",
     "calculate",
     "calculator",
     "python_tool",

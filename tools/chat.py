@@ -103,13 +103,15 @@ class Reply(str):
 
     `content` is the text outside reasoning and tool calls, `reasoning` the text inside `<think>` (None
     without one), `tool_calls` the calls in the order written, and `parse_error` a sentence for the model
-    about a call that could not be read (None if all is well).
+    about a call that could not be read (None if all is well). `in_text` says that the chat template knows nothing of
+    the calls: the message then is the text as it was written.
     """
 
     content: str
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     parse_error: str | None = None
+    in_text: bool = False
 
     def __new__(
         cls,
@@ -119,6 +121,7 @@ class Reply(str):
         reasoning: str | None = None,
         tool_calls: Sequence[ToolCall] = (),
         parse_error: str | None = None,
+        in_text: bool = False,
     ) -> Reply:
         """Make a reply of `text`; `content` defaults to the whole text."""
         reply = str.__new__(
@@ -131,6 +134,8 @@ class Reply(str):
             reply.tool_calls = tuple(tool_calls)
         if parse_error is not None:
             reply.parse_error = parse_error
+        if in_text:
+            reply.in_text = True
         return reply
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
@@ -140,11 +145,14 @@ class Reply(str):
             "reasoning": self.reasoning,
             "tool_calls": self.tool_calls,
             "parse_error": self.parse_error,
+            "in_text": self.in_text,
         }
         return (str(self),), parts
 
     def as_message(self) -> Message:
         """Return the reply as an assistant message."""
+        if self.in_text:
+            return {"role": "assistant", "content": str(self)}
         message: Message = {"role": "assistant", "content": self.content}
         if self.reasoning is not None:
             message["reasoning_content"] = self.reasoning
