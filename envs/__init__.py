@@ -2,6 +2,8 @@
 
 from .base import Policy, TextEnv, Turn
 from .card import Card
+from .curriculum import Curriculum
+from .mixture import MixtureEnv
 from .registry import list_envs, make, register, register_library
 from .single_turn import SingleTurnEnv
 from .spaces import TextSpace
@@ -18,6 +20,8 @@ __all__ = [
     "ToolEnv",
     "TaskSet",
     "Card",
+    "MixtureEnv",
+    "Curriculum",
     "TextSpace",
     "TextVectorEnv",
     "StateError",

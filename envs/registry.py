@@ -41,6 +41,7 @@ _LIBRARY = {
     "quintain/Instructions-v0": "quintain.envs.library.instructions:ComposedInstructions",
     "quintain/Mastermind-v0": "quintain.envs.library.mastermind:Mastermind",
     "quintain/MathRows-v0": "quintain.envs.library.math_rows:MathRows",
+    "quintain/Mixture-v0": "quintain.envs.mixture:MixtureEnv",
     "quintain/Sokoban-v0": "quintain.envs.library.sokoban:Sokoban",
     "quintain/TicTacToe-v0": "quintain.envs.library.tic_tac_toe:TicTacToe",
     "quintain/WordProblems-v0": "quintain.envs.library.word_problems:WordProblems",

@@ -78,7 +78,7 @@ def restore(env: TextEnv, state: Mapping[str, Any]) -> None:
     if env._definition is None:
         env._definition = dict(env.__dict__)
     books = copy.deepcopy(state["books"])
-    rng = _generator(state["rng"])
+    rng = generator(state["rng"])
     shared = {_ENV: env, _RNG: rng}
     put(env, state["attributes"], env._definition, env._apart, shared)  # nothing after this can fail
     env._np_random, env._np_random_seed = rng, state["seed"]
@@ -148,7 +148,8 @@ def _is_referred(value: Any) -> bool:
     return not isinstance(value, _ATOMS) and not (isinstance(value, tuple) and not value)
 
 
-def _generator(state: Mapping[str, Any]) -> np.random.Generator:
+def generator(state: Mapping[str, Any]) -> np.random.Generator:
+    """Return a new generator in the state of a bit generator."""
     bits = getattr(np.random, state["bit_generator"])()
     bits.state = copy.deepcopy(dict(state))
     return np.random.Generator(bits)
