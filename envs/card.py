@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,6 @@ class Card:
     """Where the tasks come from, with the licence of the data."""
     tags: tuple[str, ...] = ()
     """Words to find it by: `math`, `code`, `tools`, `game`, `instructions`, `multi-turn` ..."""
+    accepted: Mapping[str, tuple[float, str]] = field(default_factory=dict, hash=False)
+    """Findings of the audit that are as they should be here, `probe/code` to the largest number that is accepted and
+    why: `{"trivial/empty": (0.3, "a fifth of the tasks want no call")}`."""

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -193,6 +193,12 @@ def play(
 ) -> None:
     """Be the policy yourself: play an episode in the terminal."""
     from .play import play as play_episode
+
+    play_episode(env_id, _env_options(options), seed)
+
+
+def _env_options(options: Sequence[str] | None) -> dict[str, Any]:
+    """Read the options of an environment, `key=value`. Raises `UserError` for one that has no `=`."""
     from .rl.config_file import parse_value
     from .tools.errors import UserError
 
@@ -202,7 +208,69 @@ def play(
         if not equals or not key:
             raise UserError(f"expected an option of the environment such as split=test, got {option!r}")
         kwargs[key] = parse_value(text)
-    play_episode(env_id, kwargs, seed)
+    return kwargs
+
+
+@app.command(
+    epilog="Example:  quintain audit quintain/Countdown-v0 numbers=3 --tasks 50. Exit code: 0 sound, 1 not."
+)
+def audit(
+    env_id: Annotated[
+        str | None, typer.Argument(metavar="ENV", help="The environment; `quintain envs` lists them.")
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the environment.")
+    ] = None,
+    tasks: Annotated[int, typer.Option(help="Tasks that the oracle has to solve.")] = 20,
+    seed: Annotated[int, typer.Option(help="Everything random in the audit follows from it.")] = 0,
+    fuzz: Annotated[int, typer.Option(help="Random replies that it has to survive.")] = 200,
+    probe: Annotated[list[str] | None, typer.Option(help="Run only this probe; may be repeated.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Leave this probe out; may be repeated.")] = None,
+    json_to: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for standard output."),
+    ] = None,
+    transcripts: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the episodes that prove the findings to this folder."),
+    ] = None,
+    show: Annotated[
+        int, typer.Option(min=0, help="Characters of each text of the episodes shown; 0 shows none.")
+    ] = 240,
+    step_s: Annotated[
+        float, typer.Option("--step-seconds", help="Time for one step, then it has failed.")
+    ] = 15.0,
+    probe_s: Annotated[
+        float, typer.Option("--probe-seconds", help="Time for one probe, then it is cut.")
+    ] = 300.0,
+    probes: Annotated[bool, typer.Option("--probes", help="List the probes and stop.")] = False,
+) -> None:
+    """Say whether the reward of an environment can be trusted, before anything is trained. Needs no model."""
+    from rich.console import Console
+
+    from .audit_cli import list_probes, run
+    from .tools.errors import UserError
+
+    if probes:
+        list_probes(Console())
+        return
+    if env_id is None:
+        raise UserError("which environment? for example: quintain audit quintain/Countdown-v0")
+    code = run(
+        env_id,
+        _env_options(options),
+        only=probe or (),
+        skip=skip or (),
+        json_to=json_to,
+        transcripts=transcripts,
+        show=show,
+        tasks=tasks,
+        seed=seed,
+        fuzz=fuzz,
+        step_s=step_s,
+        probe_s=probe_s,
+    )
+    raise typer.Exit(code)
 
 
 @app.command("envs")
