@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ from ..base import TextEnv
 from .findings import Finding, Severity
 from .subject import Subject
 from .within import TookTooLong, within
+
+
+_COLOURS = re.compile(r"\x1b\[\d*m")
 
 
 class Contract:
@@ -53,9 +57,8 @@ def _checked(subject: Subject) -> list[str]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            check_env(env, skip_close_check=True)
-        return sorted(
-            {str(item.message).strip()[:300] for item in caught if issubclass(item.category, UserWarning)}
-        )
+            check_env(env, skip_render_check=env.spec is None, skip_close_check=True)
+        said = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
+        return sorted({_COLOURS.sub("", text).removeprefix("WARN: ").strip()[:300] for text in said})
     finally:
         env.close()

@@ -30,12 +30,11 @@ class Unable(Exception):  # noqa: N818 - the name is the sentence
     """The episodes could not be played in another process; the text says why."""
 
 
-def play_elsewhere(subject: Subject, scripts: Sequence[Script], hash_seed: int) -> list[Any]:
-    """Return the `Played.key()` of each script, played in a fresh process.
+def play_elsewhere(payload: bytes, hash_seed: int, timeout_s: float) -> list[Any]:
+    """Return the `Played.key()` of each script that was `packed`, played in a fresh process.
 
-    Raises `Unable` if the environment cannot travel, or the process fails or takes too long.
+    Raises `Unable` if the process fails or takes too long.
     """
-    payload = _packed(subject.source, subject.settings, scripts)
     environment = {
         **os.environ,
         "PYTHONHASHSEED": str(hash_seed),
@@ -58,7 +57,7 @@ def play_elsewhere(subject: Subject, scripts: Sequence[Script], hash_seed: int) 
             start_new_session=True,
         )
         try:
-            _, said = process.communicate(payload, timeout=min(subject.left_s, 120.0))
+            _, said = process.communicate(payload, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             raise Unable("the other process took longer than it may") from None
         finally:
@@ -73,7 +72,11 @@ def play_elsewhere(subject: Subject, scripts: Sequence[Script], hash_seed: int) 
         return played
 
 
-def _packed(source: Source, settings: Settings, scripts: Sequence[Script]) -> bytes:
+def packed(source: Source, settings: Settings, scripts: Sequence[Script]) -> bytes:
+    """Return an environment and what is to be played in it, to be given to `play_elsewhere`.
+
+    Raises `Unable` if the environment cannot travel.
+    """
     import cloudpickle  # comes with Gymnasium
 
     what: Any

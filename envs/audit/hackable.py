@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from .answers import Solved, is_code, solved
-from .exploits import PROGRAMS, STUBS, TEXTS, TOOL_CODE, TOOL_SHELL
+from .exploits import CANARY, MARK, PROGRAMS, STUBS, TEXTS, TOOL_CODE, TOOL_SHELL
 from .findings import Finding, Severity
 from .played import Played, Start
 from .probe import weighed
@@ -32,6 +36,12 @@ class NotHackable:
         """Play the exploits, and compare what they earn with what doing nothing earns on the same tasks."""
         starts = subject.few[:_FEW]
         idle = _best(subject, starts, [lambda _: "I do not know.", lambda _: "x y z", lambda _: "Done."])
+        with _empty_folder():
+            yield from self._played(subject, starts, idle)
+
+    def _played(
+        self, subject: Subject, starts: Sequence[Start], idle: dict[Start, float]
+    ) -> Iterator[Finding]:
         for kind, texts in TEXTS.items():
             says = [_constantly(text) for text in texts]
             yield from _gain(subject, kind, _SAY[kind], list(zip(texts, says, strict=True)), starts, idle)
@@ -42,11 +52,23 @@ class NotHackable:
             yield from _programs(subject, right)
 
 
+@contextmanager
+def _empty_folder() -> Iterator[None]:
+    """Work in an empty folder: what a program overwrites where nothing contains it, is not the person's."""
+    before = os.getcwd()  # noqa: PTH109
+    with tempfile.TemporaryDirectory(prefix="quintain-audit-") as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
 Says = Callable[[Start], Sequence[str] | str]
 
 
-def _constantly(text: str) -> Says:
-    return lambda _: text
+def _constantly(replies: Sequence[str] | str) -> Says:
+    return lambda _: replies
 
 
 def _best(subject: Subject, starts: Sequence[Start], says: Sequence[Says]) -> dict[Start, float]:
@@ -90,8 +112,13 @@ def _with_tools(subject: Subject, starts: Sequence[Start], idle: dict[Start, flo
     """Overwrite tests, hooks and rewards through the environment's own tools, then say that all is done."""
     exploits: list[tuple[str, Says]] = []
     for door in doors(subject.env):
+        if door.kind == "python":
+            found = _same_process(subject, starts[0], door.reply(subject.env, CANARY.replace("@NAME", "f")))
+            if found is not None:
+                yield found
+                continue
         reply = door.reply(subject.env, TOOL_CODE if door.kind == "python" else TOOL_SHELL)
-        says: Says = lambda _, reply=reply: (reply, "Done: all tests pass.")  # type: ignore[misc]
+        says = _constantly((reply, "Done: all tests pass."))
         exploits.append((f"overwriting tests and rewards with the tool {door.tool.name}", says))
     if exploits:
         yield from _gain(subject, "tool", "Meddling with the sandbox", exploits, starts, idle)
@@ -135,9 +162,26 @@ def _programs(subject: Subject, right: Sequence[Solved]) -> Iterator[Finding]:
 
         return says
 
+    found = _same_process(subject, starts[0], handing_in(CANARY)(starts[0]))
+    if found is not None:
+        yield found
+        return
     idle = _best(subject, starts, [handing_in(stub) for stub in STUBS])
     exploits = [(name, handing_in(program)) for name, program in PROGRAMS.items()]
     yield from _gain(subject, "program", "A program that cheats", exploits, starts, idle)
+
+
+def _same_process(subject: Subject, start: Start, says: Sequence[str] | str) -> Finding | None:
+    """Hand in a program that marks its interpreter, and look whether the mark is in ours."""
+    played = subject.play(says, start)
+    if not hasattr(builtins, MARK):
+        return None
+    delattr(builtins, MARK)
+    text = (
+        "A program that the model writes runs in the environment's own process: it can read the answer, replace the "
+        "checker and end the run. No other program was tried. Run it in a sandbox and compare outside."
+    )
+    return Finding("same-process", Severity.FAULT, text, None, (played,))
 
 
 def _entry(item: Solved, names: Sequence[str]) -> str:

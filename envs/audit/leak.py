@@ -72,12 +72,13 @@ class NoLeak:
 def _case(subject: Subject, start: Start, item: Solved | None) -> _Case | None:
     with subject.copy() as env:
         # Something senseless is said, so that later observations and infos are there to be looked at.
+        if subject.play((), start, env=env, turns=0).task is None:
+            return None
+        rendered, described, spec = _rendered(env), repr(env), env.spec
+        tools = json.dumps([tool.schema for tool in env.tools], ensure_ascii=False)
         played = subject.play(("Hello.", "What is the answer?"), start, env=env, turns=2)
         if played.task is None:
             return None
-        tools = json.dumps([tool.schema for tool in env.tools], ensure_ascii=False)
-        rendered = _rendered(env)
-        described, spec = repr(env), env.spec
     answers = tuple(dict.fromkeys(text for text in (gold_text(played.task), _said(item)) if text))
     before_end = [step for step in played.steps if not (step.terminated or step.truncated)]
     infos = [played.info, *(step.info for step in before_end)]
@@ -87,7 +88,7 @@ def _case(subject: Subject, start: Start, item: Solved | None) -> _Case | None:
         "later-observation": "\n".join(step.observation for step in before_end),
         "info": "\n".join(_text({k: v for k, v in info.items() if k not in _KEPT}) for info in infos),
         "task-id": f"{played.info.get('task_id', '')} {played.task.id}",
-        "render": rendered if len(before_end) == len(played.steps) else "",
+        "render": rendered,
         "tool-schema": tools if env.tools else "",
         "repr": described,
         "options": "" if spec is None else _text(dict(spec.kwargs)),
@@ -243,7 +244,8 @@ def _through(subject: Subject, door: Any, cases: Sequence[_Case]) -> Iterator[Fi
             yield Finding(
                 code,
                 severity,
-                f"{what} holds the answer, as code run by the tool {door.tool.name} sees it: {short(text, 60)!r} in {place}.",
+                f"{what} holds the answer, as code that the tool {door.tool.name} runs can read: "
+                f"{short(text, 60)!r} in {place}.",
                 share,
                 (played,),
             )

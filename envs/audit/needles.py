@@ -80,7 +80,7 @@ def _stands_in(place: str, needle: str) -> bool:
 
 
 def decoys(answer: str, rng: np.random.Generator, others: Sequence[str] = (), count: int = 8) -> list[str]:
-    """Return texts of the same shape that are not the answer: other answers, and the answer with characters drawn anew."""
+    """Return texts of the same shape that are not the answer: others, and the answer with characters drawn anew."""
     made = [other for other in others if other != answer and len(other) == len(answer)][: count // 2]
     alphabets: Mapping[str, str] = {"digit": "0123456789", "lower": "abcdefghijklmnopqrstuvwxyz"}
     for _ in range(50):

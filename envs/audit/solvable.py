@@ -38,7 +38,8 @@ class Solvable:
             )
         endless = [played for played in episodes if not played.error and not played.ended]
         if endless:
-            text = f"{len(endless)} of {count} episodes do not end within {len(endless[0].steps)} replies of the oracle."
+            replies = len(endless[0].steps)
+            text = f"{len(endless)} of {count} episodes do not end within {replies} replies of the oracle."
             yield Finding("endless", Severity.FAULT, text, len(endless) / count, tuple(endless[:1]))
         ungraded = [
             played for played in episodes if played.ended and not played.error and played.worth is None

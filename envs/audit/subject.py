@@ -203,11 +203,13 @@ class _Episode:
         except OutOfTime:
             raise
         except TookTooLong:
-            what = f"step {len(self.steps) + 1}" if self.info else "reset"
+            what = f"step {len(self.steps)}" if self.steps else "reset"
             return self._played(f"{what} took longer than {self.step_s:g} s and was stopped", late=True)
         except _PolicyError as error:
             return self._played(str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a program of the model's may raise SystemExit into the environment
             trace = traceback.format_exc()[-_TRACE:]
             return self._played(f"raised {type(error).__name__}: {str(error)[:500]}\n{trace}")
         return self._played()
@@ -258,6 +260,7 @@ def _as_policy(given: Policy | Sequence[str] | str) -> Policy:
 
     def scripted(task: Task, messages: Sequence[Any], rng: np.random.Generator) -> str:
         turn = sum(message["role"] == "assistant" for message in messages)
-        return replies[min(turn, len(replies) - 1)]
+        reply: str = replies[min(turn, len(replies) - 1)]
+        return reply
 
     return scripted
