@@ -13,7 +13,6 @@ from .findings import Finding, Severity
 from .subject import Subject
 from .within import TookTooLong, within
 
-
 _COLOURS = re.compile(r"\x1b\[\d*m")
 
 

@@ -132,7 +132,7 @@ def test_an_oracle_that_raises_or_never_ends():
         (lambda reply, task: task.id in reply or task.answer == reply[5:], "task-id"),
         (lambda reply, task: len(reply) > 50_000 or task.answer == reply[5:], "giant"),
         (lambda reply, task: "sorry" in reply or task.answer == reply[5:], "refusal"),
-        (lambda reply, task: re.findall(r"\d+", reply)[-1:] and int(re.findall(r"\d+", reply)[-1]) == int(task.answer), "lookalike"),
+        (lambda reply, task: int(re.search(r"\d*$", reply)[0] or 0) == int(task.answer), "lookalike"),
     ],
 )  # fmt: skip
 def test_a_reply_that_must_not_be_paid(judge, caught):
@@ -182,8 +182,8 @@ class GlobalSeed(Sums):
     """Repeats itself, but only because it seeds the whole process."""
 
     def begin(self, task: Task) -> str:
-        np.random.seed(3)  # noqa: NPY002
-        return f"{task.prompt} Your number is {np.random.random()}."  # noqa: NPY002
+        np.random.seed(3)
+        return f"{task.prompt} Your number is {np.random.random()}."
 
 
 class OrderDependent(Sums):
@@ -244,10 +244,10 @@ def test_an_episode_that_depends_on_more_than_its_seed(env, caught):
 
 
 def test_the_global_generators_are_left_as_they_were():
-    state, legacy = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    state, legacy = random.getstate(), np.random.get_state()[1].tolist()
     audited(Sums, "deterministic", tasks=1)
     assert random.getstate() == state
-    assert np.random.get_state()[1].tolist() == legacy  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == legacy
 
 
 def test_the_difference_is_told():
@@ -648,9 +648,20 @@ def listed(*tasks: Task) -> type[SingleTurnEnv]:
     return Listed
 
 
-WORDS = (
-    "amber birch cedar delta ember fjord grove haven inlet jetty knoll ledge marsh north ocean plain".split()
-)
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "inlet",
+    "jetty",
+    "knoll",
+    "ledge",
+]
 
 
 def story(i: int) -> str:
