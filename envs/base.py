@@ -333,7 +333,7 @@ class TextEnv(gymnasium.Env[str, str]):
         """Return a branch: a fresh environment in the same state."""
         other = self.fresh()
         memo[id(self)] = other
-        if self._books is not None:
+        if self.task is not None:
             other.set_state(self.get_state())
         return other
 

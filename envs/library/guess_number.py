@@ -78,7 +78,7 @@ def _bisect(task: Task, messages: Sequence[Message], rng: np.random.Generator) -
     """Guess the middle of what is left: finds the number without being told it."""
     low, high = 1, int(task.prompt.split(" to ")[1].split(".")[0])
     for message in messages[1:]:
-        if message["role"] == "user":
+        if message["role"] == "user" and " is too " in message["content"]:
             guess = int(message["content"].split()[0])
             low, high = (guess + 1, high) if "low" in message["content"] else (low, guess - 1)
     return str((low + high) // 2)
