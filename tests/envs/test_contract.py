@@ -83,13 +83,15 @@ def test_the_oracle_scores_one_on_every_task(env_case):
         assert (total, info["score"].value, info["score"].graded) == (1.0, 1.0, True)
 
 
-def test_300_senseless_replies_never_raise_and_earn_nothing(env_case):
+def test_1000_senseless_replies_never_raise_and_earn_nothing(env_case):
     env_id, options = env_case
     env = make(env_id, **options)
     rng = np.random.default_rng(7)
     env.reset(seed=7)
-    for _ in range(300):
-        observation, reward, terminated, truncated, info = env.step(junk(rng))
+    env.action_space.seed(7)
+    for i in range(1000):
+        reply = junk(rng) if i % 4 else env.action_space.sample()
+        observation, reward, terminated, truncated, info = env.step(reply)
         assert type(reward) is float
         assert reward in (0.0, 1.0)
         assert type(terminated) is bool
@@ -161,22 +163,23 @@ def test_a_task_can_be_chosen_by_index_or_given(env_case):
     assert env.task == task
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["sync", "async", "vector_entry_point"])
 def test_vector_environments(env_case, mode):
     env_id, options = env_case
-    vector_kwargs = {"shared_memory": False} if mode == "async" else {}
-    envs = gymnasium.make_vec(
-        env_id, num_envs=2, vectorization_mode=mode, vector_kwargs=vector_kwargs, **options
-    )
+    envs = gymnasium.make_vec(env_id, num_envs=2, vectorization_mode=mode, **options)
     try:
         observations, _ = envs.reset(seed=1)
         assert observations[0] == make(env_id, **options).reset(seed=1)[0]
+        assert observations in envs.observation_space
         envs.action_space.seed(1)
         for _ in range(4):
-            observations, rewards, *_ = envs.step(envs.action_space.sample())
+            observations, rewards, terminations, truncations, _ = envs.step(envs.action_space.sample())
             assert len(observations) == 2
-            assert rewards.shape == (2,)
+            assert rewards.shape == terminations.shape == truncations.shape == (2,)
             assert all(isinstance(text, str) for text in observations)
+            over = terminations | truncations
+            if mode == "vector_entry_point" and over.any():
+                envs.reset(options={"reset_mask": over})
     finally:
         envs.close()
 
@@ -195,11 +198,32 @@ def test_gymnasium_wrappers_go_round_it(env_case):
     assert info["episode"]["r"] == 0.0
 
 
+def test_it_can_be_shown(env_case):
+    env_id, options = env_case
+    env = gymnasium.make(env_id, render_mode="ansi", **options)
+    observation, info = env.reset(seed=1)
+    env.step("<tool_call>")
+    shown = env.render()
+    assert shown.startswith(f"[{info['messages'][0]['role']}]\n")
+    assert observation[:200] in shown or len(info["messages"]) > 1
+    assert make(env_id, **options).render() is None
+
+
+def test_gymnasiums_own_wrappers_watch_over_it(env_case):
+    env_id, options = env_case
+    env = gymnasium.make(env_id, **options)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step("x")
+    env.reset(seed=1)
+    scaled = gymnasium.wrappers.TransformReward(env, lambda reward: 2 * reward + 1)
+    assert scaled.step("nothing")[1] == 1.0
+
+
 def test_nothing_the_model_sees_holds_the_answer_of_another_kind(env_case):
     env_id, options = env_case
     env = make(env_id, **options)
     _, info = env.reset(seed=1)
-    assert set(info) == {"task_id", "messages"}
+    assert set(info) - {"env"} == {"task_id", "messages"}  # a mixture tells which environment plays
     assert not any("answer" in key for message in info["messages"] for key in message)
 
 
