@@ -12,7 +12,7 @@ import os
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
@@ -74,6 +74,8 @@ class Outcome:
     """The name of the exception's type, when it raised."""
     wall_s: float = 0.0
     """Seconds it took, seen from outside."""
+    memory_mb: float = 0.0
+    """MiB: the largest resident size that the process which answered ever reached; 0.0 while it lives."""
 
     @property
     def ok(self) -> bool:
@@ -184,6 +186,13 @@ class Functions:
         text = words.get(end.reason) or f"the process ended with status {end.status:#x}"
         return Outcome(Status.CRASHED, error=text, wall_s=took)
 
+    @property
+    def memory_mb(self) -> float:
+        """MiB: the largest resident size of its process; 0.0 before its end."""
+        end = self._job.end
+        known = end.done() and not end.cancelled() and end.exception() is None
+        return end.result().max_rss_kb / 1024 if known else 0.0
+
     async def aclose(self) -> None:
         """End the program."""
         await self._portal.hop(self.end())
@@ -257,9 +266,10 @@ async def run_calls(
     for _ in range(MAX_RESTARTS + 1):
         functions = Functions(link, link.start("calls", limits, payload, session=True), portal)
         try:
-            outcomes += await functions.batch(calls[len(outcomes) :])
+            answered = await functions.batch(calls[len(outcomes) :])
         finally:
             await functions.end()
+        outcomes += [replace(outcome, memory_mb=functions.memory_mb) for outcome in answered]
         if len(outcomes) == len(calls):
             return outcomes
     left = len(calls) - len(outcomes)

@@ -1,8 +1,9 @@
 """`CodeTests`: does the program of the reply pass the task's tests, with no way to talk itself past them?
 
-Two levels, and every score says which. **A, values only**: inputs go into the candidate's box, plain values come
+Three levels, and every score says which. **A, values only**: inputs go into the candidate's box, plain values come
 out, and what was expected is compared here. **B, judge box**: test code that asserts runs in a second box, where
-the candidate is a stub whose calls are passed on; the candidate never shares a process with its tests.
+the candidate is a stub whose calls are passed on; the candidate never shares a process with its tests. **C, same
+process**: tests that need the candidate's own objects, among tests that must fail (see `code_repository`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .base import Episode, Score, Task, Verifier
+from .code_repository import RepositoryTests, run_session, submission
 from .code_tests import AssertTests, FunctionTests, OutputTests, program_in, tests_of
 from .code_values import same_output, same_value
 
@@ -38,6 +40,8 @@ class TestResult:
     """What went wrong."""
     wall_s: float = 0.0
     """Seconds it took."""
+    memory_mb: float = 0.0
+    """MiB: the largest resident size of the process that ran it, which tests of one session share."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,16 @@ class CodeTests(Verifier):
     - `{"tests": [{"stdin": "1", "stdout": "2"}, ...]}`: whole programs (level A);
     - `{"entry_point": "f", "test": "def check(candidate): ..."}`: HumanEval (level B);
     - `{"test_list": ["assert f(1) == 2", ...]}`: MBPP (level B);
-    - `{"test_files": {"test_a.py": "..."}, "module": "solution"}`: pytest on functions (level B).
+    - `{"test_files": {"test_a.py": "..."}, "module": "solution"}`: pytest on functions (level B);
+    - the same with `"level": "C"`, and perhaps `files` (the rest of the repository) and `allowed` (patterns of the
+      paths that a submission may bring, from `evidence["files"]` or as the module): pytest on whole modules.
 
-    The expected values never enter the candidate's process; exit codes, printed words and live objects of
-    the candidate decide nothing. The reply's last fenced block is the program.
+    At levels A and B the expected values never enter the candidate's process; exit codes, printed words and live
+    objects of the candidate decide nothing. The reply's last fenced block is the program.
     """
 
     partial: bool = False
-    """Whether the value is the share of tests passed; else 1 for all of them and 0 otherwise."""
+    """Whether the value is the share of tests passed; else (at level C always) 1 for all of them, 0 otherwise."""
     wall_s: float = 10.0
     """Seconds for each test; a task's own `time_limit_s` comes first."""
     memory_mb: int = 512
@@ -93,7 +99,25 @@ class CodeTests(Verifier):
                 level, results = "A", await output_tests(pool, code, tests, limits, tolerance)
             case AssertTests():
                 level, results = "B", await assert_tests(pool, code, tests, limits)
+            case RepositoryTests():
+                return await self._repository(pool, episode, code, tests, limits)
         return self._scored(level, results)
+
+    async def _repository(
+        self, pool: Pool, episode: Episode, code: str, tests: RepositoryTests, limits: Limits
+    ) -> Score:
+        brought = submission(episode, tests, code)
+        if not brought:
+            return Score(0.0, reason="level C: the submission brings none of the allowed files")
+        session = await run_session(pool, brought, tests, limits)
+        good = sum(session.passed.values())
+        parts = {f"test_{i}": float(passed) for i, passed in enumerate(list(session.passed.values())[:100])}
+        parts |= {"seconds": session.wall_s, "memory_mb": session.memory_mb}
+        if session.tampered:
+            parts["tampering"] = 1.0
+        reason = f"level C: {good} of {len(session.passed)} tests passed"
+        right = good == len(session.passed) and not session.why
+        return Score(float(right), parts=parts, reason=reason + (f"; {session.why}" if session.why else ""))
 
     def _limits(self, task: Task) -> Limits:
         from ..sandboxes import Limits
@@ -105,7 +129,9 @@ class CodeTests(Verifier):
         passed = sum(result.passed for result in results)
         share = passed / len(results)
         parts = {f"test_{i}": float(r.passed) for i, r in enumerate(results[:100])}
+        parts |= {f"seconds_{i}": r.wall_s for i, r in enumerate(results[:100])}
         parts["seconds"] = sum(result.wall_s for result in results)
+        parts["memory_mb"] = max(result.memory_mb for result in results)
         first = next((f"; test {i}: {r.why}" for i, r in enumerate(results) if not r.passed), "")
         reason = f"level {level}: {passed} of {len(results)} tests passed{first}"
         return Score(share if self.partial else float(passed == len(results)), parts=parts, reason=reason)
@@ -133,14 +159,15 @@ async def call_tests(
 def _judged(outcome: Outcome, test: Mapping[str, Any], tolerance: float) -> TestResult:
     if "raises" in test:
         raised = outcome.status.value == "raised" and outcome.error_type == test["raises"]
-        return TestResult(raised, "" if raised else f"did not raise {test['raises']}", outcome.wall_s)
+        why = "" if raised else f"did not raise {test['raises']}"
+        return TestResult(raised, why, outcome.wall_s, outcome.memory_mb)
     if not outcome.ok:
-        return TestResult(False, f"{outcome.status.value}: {outcome.error[:200]}", outcome.wall_s)
+        why = f"{outcome.status.value}: {outcome.error[:200]}"
+        return TestResult(False, why, outcome.wall_s, outcome.memory_mb)
     if same_value(outcome.value, test["expected"], tolerance):
-        return TestResult(True, "", outcome.wall_s)
-    return TestResult(
-        False, f"returned {_short(outcome.value)}, expected {_short(test['expected'])}", outcome.wall_s
-    )
+        return TestResult(True, "", outcome.wall_s, outcome.memory_mb)
+    why = f"returned {_short(outcome.value)}, expected {_short(test['expected'])}"
+    return TestResult(False, why, outcome.wall_s, outcome.memory_mb)
 
 
 async def output_tests(
@@ -153,14 +180,15 @@ async def output_tests(
         if not result.ok:
             lines = result.stderr.strip().splitlines()
             why = f"{result.reason.value}: {lines[-1][:200] if lines else ''}"
-            return TestResult(False, why, result.usage.wall_s)
+            return TestResult(False, why, result.usage.wall_s, result.usage.max_rss_mb)
         if result.stdout_truncated or not same_output(result.stdout, str(test["stdout"]), tolerance):
             return TestResult(
                 False,
                 f"printed {_short(result.stdout)}, expected {_short(test['stdout'])}",
                 result.usage.wall_s,
+                result.usage.max_rss_mb,
             )
-        return TestResult(True, "", result.usage.wall_s)
+        return TestResult(True, "", result.usage.wall_s, result.usage.max_rss_mb)
 
     return list(await asyncio.gather(*(one(test) for test in tests.tests)))
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .base import Task
+from .code_controls import tests_in
+from .code_repository import RepositoryTests
 from .final_answer import without_thinking
 
 
@@ -46,7 +48,7 @@ class AssertTests:
     """The module from which pytest files import the candidate."""
 
 
-Tests = FunctionTests | OutputTests | AssertTests
+Tests = FunctionTests | OutputTests | AssertTests | RepositoryTests
 
 
 def tests_of(task: Task) -> Tests:
@@ -129,15 +131,42 @@ def _called_names(task: Task, snippets: tuple[str, ...]) -> set[str]:
     return {name for name in used if not hasattr(builtins, name)}
 
 
-def _pytest_files(task: Task, answer: Mapping[str, Any]) -> AssertTests:
-    files = answer["test_files"]
-    if not isinstance(files, Mapping) or not files or not all(isinstance(v, str) for v in files.values()):
+def _files(task: Task, answer: Mapping[str, Any], field: str) -> dict[str, str]:
+    files = answer.get(field) or {}
+    if not isinstance(files, Mapping) or not all(isinstance(v, str) for v in files.values()):
+        raise ValueError(f"task {task.id!r}: {field!r} must map paths to texts")
+    for path in files:
+        if re.search(r"(^/|\.\.)", path):
+            raise ValueError(f"task {task.id!r}: the path {path!r} must stay in its folder")
+    return dict(files)
+
+
+def _repository(task: Task, answer: Mapping[str, Any]) -> RepositoryTests:
+    tests, files = _files(task, answer, "test_files"), _files(task, answer, "files")
+    module = str(answer.get("module") or "solution")
+    default = module.replace(".", "/")
+    allowed = answer.get("allowed") or [f"{default}.py", f"{default}/*"]
+    if not isinstance(allowed, list) or not all(isinstance(pattern, str) for pattern in allowed):
+        raise ValueError(f"task {task.id!r}: 'allowed' must be a list of path patterns, got {allowed!r:.60}")
+    if not any(
+        True for path, text in tests.items() if path.endswith(".py") for _ in tests_in(_parsed(task, text))
+    ):
+        raise ValueError(f"task {task.id!r}: 'test_files' hold no test")
+    return RepositoryTests(tests, files, module, tuple(allowed))
+
+
+def _pytest_files(task: Task, answer: Mapping[str, Any]) -> AssertTests | RepositoryTests:
+    level = answer.get("level", "B")
+    if level not in {"B", "C"}:
+        raise ValueError(f"task {task.id!r}: the level of 'test_files' is 'B' or 'C', got {level!r}")
+    files = _files(task, answer, "test_files")
+    if not files:
         raise ValueError(f"task {task.id!r}: 'test_files' must map paths to texts")
+    if level == "C":
+        return _repository(task, answer)
     module = str(answer.get("module") or "solution")
     names: set[str] = set()
     for path, text in files.items():
-        if re.search(r"(^/|\.\.)", path):
-            raise ValueError(f"task {task.id!r}: the path {path!r} must stay in its folder")
         for node in ast.walk(_parsed(task, text)) if path.endswith(".py") else ():
             if isinstance(node, ast.ImportFrom) and node.module == module:
                 names.update(alias.name for alias in node.names)

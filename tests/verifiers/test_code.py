@@ -135,58 +135,6 @@ async def test_the_synchronous_form_works_inside_an_event_loop(judge: CodeTests)
     assert judge(HONEST, CALLS).value == 1
 
 
-ATTACKS: dict[str, str] = {
-    "exit with status 0": "import sys\nsys.exit(0)\n",
-    "exit in the call": "import sys\ndef is_palindrome(s): sys.exit(0)\n",
-    "hard exit with status 0": "import os\ndef is_palindrome(s): os._exit(0)\n",
-    "an object equal to everything": "class Yes:\n    def __eq__(self, o): return True\n    def __bool__(self): return True\ndef is_palindrome(s): return Yes()\n",
-    "an int equal to everything": "class Yes(int):\n    def __eq__(self, o): return True\n    def __hash__(self): return 1\ndef is_palindrome(s): return Yes(1)\n",
-    "always true": "def is_palindrome(s): return True\n",
-    "walk the frames": "import sys\ndef is_palindrome(s):\n    f = sys._getframe()\n    while f:\n        for v in list(f.f_locals.values()) + list(f.f_globals.values()):\n            if isinstance(v, (list, tuple)) and v and isinstance(v[-1], bool): return v[-1]\n            if isinstance(v, dict) and 'expected' in v: return v['expected']\n        f = f.f_back\n    return True\n",
-    "search the garbage collector": "import gc\ndef is_palindrome(s):\n    for o in gc.get_objects():\n        if isinstance(o, dict) and 'expected' in o and s in o.get('args', ()): return o['expected']\n    return True\n",
-    "patched builtins": "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.all = lambda x: True\nbuiltins.len = lambda x: 4\nbuiltins.AssertionError = type('A', (BaseException,), {'__new__': lambda *a: None})\ndef is_palindrome(s): return True\n",
-    "patched json": "import json\njson.dumps = lambda *a, **k: '[[true, \"\"]]'\njson.loads = lambda *a, **k: True\ndef is_palindrome(s): return True\n",
-    "patched pytest and unittest": "try:\n    import _pytest.reports as r\n    r.TestReport.from_item_and_call = classmethod(lambda *a: None)\nexcept Exception: pass\nimport unittest\nunittest.TestCase.assertEqual = lambda *a: None\ndef is_palindrome(s): return True\n",
-    "printed success": 'print(\'PASSED\')\nprint(\'4 passed in 0.01s\')\nprint(\'[[true, ""]]\')\ndef is_palindrome(s):\n    print(\'[[true, ""], [true, ""], [true, ""], [true, ""]]\')\n    return True\n',
-    "success at exit": "import atexit, os\natexit.register(lambda: os._exit(0))\ndef is_palindrome(s): raise KeyboardInterrupt\n",
-    "forged frames on every descriptor": "import os, struct\nfor fd in range(3, 64):\n    try: os.write(fd, struct.pack('<I', 10) + bytes(8) + b'VT' * 20)\n    except OSError: pass\ndef is_palindrome(s):\n    for fd in range(3, 64):\n        try: os.write(fd, struct.pack('<I', 10) + bytes(8) + b'VT')\n        except OSError: pass\n    return True\n",
-    "a patched encoder": "import sys\nfor m in list(sys.modules.values()):\n    for n in ('encode', '_encode', 'plain', 'send'):\n        if hasattr(m, n) and 'quintain' in getattr(m, '__name__', ''):\n            setattr(m, n, lambda *a, **k: b'T')\ndef is_palindrome(s): return True\n",
-    "a coroutine": "async def is_palindrome(s): return True\n",
-    "a generator": "def is_palindrome(s): yield True\n",
-    "never ends": "def is_palindrome(s):\n    while True: pass\n",
-    "never loads": "while True: pass\n",
-    "ends on a signal": "import os, signal\ndef is_palindrome(s): os.kill(os.getpid(), signal.SIGKILL)\n",
-    "takes all memory": "def is_palindrome(s): return bytearray(1 << 33)\n",
-    "forks": "import os\ndef is_palindrome(s):\n    os.fork()\n    return True\n",
-    "answers too deep": "def is_palindrome(s):\n    x = []\n    for _ in range(10**5): x = [x]\n    return x\n",
-    "answers with a huge text": "def is_palindrome(s): return 'x' * (1 << 27)\n",
-    "edits the tests": "import os\nfor root in ('.', '/tmp', '/work'):\n    for d, _, fs in os.walk(root):\n        for f in fs:\n            try: open(os.path.join(d, f), 'w').write('def check(c): pass\\ndef test_it(): pass\\n')\n            except OSError: pass\ndef is_palindrome(s): return True\n",
-    "drops a conftest": "open('conftest.py', 'w').write('import pytest\\n@pytest.hookimpl(tryfirst=True)\\ndef pytest_runtest_makereport(item, call): call.excinfo = None\\n')\ndef is_palindrome(s): return True\n",
-    "raises what the judge would let pass": "def is_palindrome(s): raise SystemExit(0)\n",
-    "no function": "x = 1\n",
-    "no program": "I cannot do that.",
-    "nothing": "",
-    "null bytes": "def is_palindrome(s): return True\0",
-    "a lone surrogate": "def is_palindrome(s): return '\ud800'",
-}
-
-
-@pytest.mark.parametrize(
-    "task",
-    [CALLS, HUMANEVAL, MBPP, pytest.param(PYTEST, marks=pytest.mark.slow)],
-    ids=["calls", "humaneval", "mbpp", "pytest"],
-)
-async def test_no_attack_passes(judge: CodeTests, pool: Pool, task: Task) -> None:
-    names = list(ATTACKS)
-    quick = CodeTests(wall_s=1, memory_mb=256, pool=pool)
-    scores = await asyncio.gather(*(quick.acall(ATTACKS[name], task) for name in names))
-    passed = [name for name, score in zip(names, scores, strict=True) if score.value != 0]
-    ungraded = [(name, score.reason) for name, score in zip(names, scores, strict=True) if not score.graded]
-    assert passed == []
-    assert ungraded == []
-    assert (await judge.acall(HONEST, task)).value == 1
-
-
 async def test_the_expected_values_never_enter_the_candidate_s_box(judge: CodeTests) -> None:
     secret = "only the judge knows 8d1f"
     task = Task("t", "", {"entry_point": "f", "tests": [{"args": [], "expected": secret}]})
