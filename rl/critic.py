@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from ..tools.errors import UserError
-from .forward import at_ends, before_trained, hidden_states
+from .attention import enable_packing
+from .forward import hidden_states
 from .packing import PackedBatch
 from .rl_config import CriticConfig
 
@@ -48,8 +49,8 @@ class Critic(nn.Module):
     def forward(self, policy: PreTrainedModel, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Return the values before each trained token and after the last token of each sequence. [N], [M]"""
         reader = policy if self.trunk is None else self.trunk
-        hidden_RLH = hidden_states(reader, batch)
-        return self.values(before_trained(hidden_RLH, batch)), self.values(at_ends(hidden_RLH, batch))
+        states = hidden_states(reader, batch)
+        return self.values(states[batch.places_N]), self.values(states[batch.ends_M])
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return what an optimiser trains besides the policy, at a rate of its own."""
@@ -71,4 +72,9 @@ def _trunk(config: CriticConfig, policy: PreTrainedModel) -> nn.Module:
             "policy's tokens, so it needs a model of the same tokenizer"
         )
     moved: nn.Module = trunk.to(policy.device)
+    if enable_packing(policy) and not enable_packing(moved):
+        raise UserError(
+            f"rl.critic.path {config.path!r} is a {type(moved).__name__}, which cannot run packed sequences as the "
+            "policy does; use a model of plain attention, or leave it out to copy the policy"
+        )
     return moved

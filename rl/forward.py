@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from .attention import packed_rows
 from .packing import PackedBatch
 
 HEAD_TOKENS = 1024
@@ -17,14 +18,16 @@ HEAD_TOKENS = 1024
 
 
 def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
-    """Return the last hidden state of every place of the packed rows. [R, L, H]"""
-    hidden_RLH: Tensor = model.base_model(
-        input_ids=batch.ids_RL,
-        position_ids=batch.positions_RL,
-        attention_mask=batch.attention_mask(),
-        use_cache=False,
-    ).last_hidden_state
-    return hidden_RLH
+    """Return the last hidden state of every place, the rows laid end to end. [R x T, H]"""
+    trunk = model.base_model
+    given = {"input_ids": batch.ids_RT, "position_ids": batch.positions_RT, "use_cache": False}
+    if batch.segments:
+        with packed_rows():
+            hidden_RTH = trunk(**given, packed_segments=batch.segments).last_hidden_state
+    else:  # a causal model does not see the unused places, which come last
+        hidden_RTH = trunk(**given).last_hidden_state
+    states: Tensor = hidden_RTH.flatten(0, 1)
+    return states
 
 
 def token_logprobs(
@@ -34,17 +37,7 @@ def token_logprobs(
 
     Both are of the distribution that was sampled from: the softmax of logits / temperature, in float32.
     """
-    return head_logprobs(model, before_trained(hidden_states(model, batch), batch), batch, temperature)
-
-
-def before_trained(hidden_RLH: Tensor, batch: PackedBatch) -> Tensor:
-    """Return the states that each trained token was written in. [N, H]"""
-    return hidden_RLH[batch.rows_N, batch.columns_N]
-
-
-def at_ends(hidden_RLH: Tensor, batch: PackedBatch) -> Tensor:
-    """Return the state after the last token of each sequence. [M, H]"""
-    return hidden_RLH[batch.end_rows_M, batch.end_columns_M]
+    return head_logprobs(model, hidden_states(model, batch)[batch.places_N], batch, temperature)
 
 
 def head_logprobs(

@@ -7,7 +7,7 @@ that by `credit.assign`, then `update`. Nothing here samples, scores or writes f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .advantages import Floats
+from .attention import enable_packing
 from .credit import Credit, Measured
 from .critic import Critic
-from .forward import before_trained, head_logprobs, hidden_states, token_logprobs
+from .forward import head_logprobs, hidden_states, token_logprobs
 from .losses import (
     clipped_policy_loss,
     kl_estimate,
@@ -94,6 +95,7 @@ class Learner:
         """The weight of the KL divergence now; `kl.target` moves it."""
         self.entropy_coef = config.entropy.coef
         """The weight of the entropy bonus now; `entropy.target` moves it."""
+        self._alone = not enable_packing(model)
         self.reference = Reference(model) if config.kl.needs_reference else None
         """What the KL divergence is measured to."""
         self.critic = Critic(model, config.critic) if config.critic is not None else None
@@ -200,7 +202,7 @@ class Learner:
         if not useful:
             return
         total = value_total = 0.0
-        for packed in pack([trajectories[i] for i in useful], self.config.micro_batch_tokens):
+        for packed in self._packed([trajectories[i] for i in useful]):
             members = [useful[m] for m in packed.members]
             batch = packed.to(self.model.device)
             weight_N = token_weights(
@@ -243,7 +245,7 @@ class Learner:
         config = self.config
         warming = config.critic is not None and self.steps < config.critic.warmup_steps
         with torch.set_grad_enabled(not warming):
-            hidden_NH = before_trained(hidden_states(self.model, batch), batch)
+            hidden_NH = hidden_states(self.model, batch)[batch.places_N]
             logp_N, entropy_N = head_logprobs(self.model, hidden_NH, batch, self.temperature)
         advantage_N = self._gathered(credit.advantages, members)
         if config.old_logprobs == "sampler":
@@ -335,7 +337,7 @@ class Learner:
         """Return what `ask` says of the trained tokens of each trajectory. [N][T]"""
         found: dict[int, Floats] = {}
         with torch.no_grad():
-            for batch in pack(trajectories, self.config.micro_batch_tokens):
+            for batch in self._packed(trajectories):
                 said_N = ask(batch.to(self.model.device)).double().cpu()
                 parts = torch.split(said_N, list(batch.lengths))
                 found.update(zip(batch.members, (part.numpy() for part in parts), strict=True))
@@ -354,7 +356,7 @@ class Learner:
         assert self.critic is not None
         values: dict[int, Floats] = {}
         finals_N = np.zeros(len(trajectories))
-        for packed in pack(trajectories, self.config.micro_batch_tokens):
+        for packed in self._packed(trajectories):
             values_N, finals_M = self.critic(self.model, packed.to(self.model.device))
             parts = torch.split(values_N.double().cpu(), list(packed.lengths))
             values.update(zip(packed.members, (part.numpy() for part in parts), strict=True))
@@ -387,7 +389,7 @@ class Learner:
         assert self.reference is not None
         chosen = self.generator.permutation(len(trajectories))[:sample]
         total, tokens = 0.0, 0
-        for batch in pack([trajectories[i] for i in chosen], self.config.micro_batch_tokens):
+        for batch in self._packed([trajectories[i] for i in chosen]):
             on_device = batch.to(self.model.device)
             logp_N, held_N = self._own(on_device), self._held(on_device)
             total += kl_estimate(logp_N, held_N).sum().item()
@@ -400,6 +402,9 @@ class Learner:
         assert config.target is not None
         moved = self.entropy_coef + config.gain * (config.target - entropy)
         self.entropy_coef = min(max(moved, 0.0), config.max_coef)
+
+    def _packed(self, trajectories: Sequence[Trajectory]) -> Iterator[PackedBatch]:
+        return pack(trajectories, self.config.micro_batch_tokens, alone=self._alone)
 
     def _gathered(self, arrays: Sequence[Floats], members: Sequence[int]) -> Tensor:
         """Return the arrays of the members of a micro-batch as one tensor, in the order of its tokens. [N]"""

@@ -1,122 +1,208 @@
-"""Packing: many sequences in few rows, with nothing wasted on padding and no sequence seeing another."""
+"""Packing: many sequences in one row, end to end, with nothing wasted on padding and no sequence seeing another.
+
+Sequences that begin alike, as those of a group do, share their beginning: it is in the row once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from .attention import Segment
 from .trajectory import Trajectory
+
+SHARED_TOKENS = 16
+"""A common beginning shorter than this is repeated: sharing it would not pay for the longer list of segments."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """R rows of L tokens that hold several sequences each, and the N tokens in them that are trained on."""
+    """R rows of T tokens, the N tokens in them that are trained on, and the M sequences they belong to.
 
-    ids_RL: Tensor
-    """Token ids; 0 in the unused end of a row."""
-    positions_RL: Tensor
+    Packed, there is one row and `segments` says what lies where. Otherwise every sequence has a row of its own, with
+    unused places at the end, and `segments` is empty.
+    """
+
+    ids_RT: Tensor
+    """Token ids; 0 in unused places."""
+    positions_RT: Tensor
     """The place of each token in its own sequence."""
-    segments_RL: Tensor
-    """Which sequence of the row a token belongs to; -1 in the unused end."""
-    rows_N: Tensor
-    """The row of the token *before* each trained token: its hidden state predicts it."""
-    columns_N: Tensor
-    """The column of that token."""
+    segments: tuple[Segment, ...]
+    """What lies where in a packed row."""
+    places_N: Tensor
+    """Where, in the rows laid end to end, the token *before* each trained token is: its state predicts it."""
     targets_N: Tensor
     """The trained token."""
     sampler_logp_N: Tensor
     """What the sampler gave it."""
+    ends_M: Tensor
+    """Where the last token of each sequence is: its state is what the episode ended in."""
     members: tuple[int, ...]
-    """Which sequences are in the batch, in the order of the trained tokens: indices into what was packed."""
+    """Which sequences these are, in the order of the trained tokens: indices into what was packed."""
     lengths: tuple[int, ...]
     """How many trained tokens each of them has."""
-    end_rows_M: Tensor
-    """The row of the last token of each sequence, in the order of `members`."""
-    end_columns_M: Tensor
-    """The column of that token: its hidden state is what the episode ended in."""
-
-    def attention_mask(self) -> Tensor:
-        """Return [R, 1, L, L]: True where a token sees another, which is earlier and of the same sequence."""
-        same = self.segments_RL[:, :, None] == self.segments_RL[:, None, :]
-        return (same & torch.ones(same.shape[-2:], dtype=torch.bool, device=same.device).tril())[:, None]
 
     def to(self, device: torch.device) -> PackedBatch:
         """Return the batch on `device`."""
-        moved = {
-            name: getattr(self, name).to(device)
-            for name in self.__slots__
-            if name not in ("members", "lengths")
+        tensors = {
+            f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
         }
-        return PackedBatch(**moved, members=self.members, lengths=self.lengths)
+        return replace(self, **tensors)
 
 
-def pack(trajectories: Sequence[Trajectory], budget: int) -> Iterator[PackedBatch]:
+def pack(
+    trajectories: Sequence[Trajectory], budget: int, *, alone: bool = False, share: bool = True
+) -> Iterator[PackedBatch]:
     """Yield the trajectories in batches of at most `budget` tokens (more only for one that is longer).
 
-    Rows are as long as the batch's longest sequence and filled first-fit, longest first. Sequences of similar
-    length meet, because attention inside a row costs its length squared.
+    Args:
+        trajectories: what is packed; those of a group are kept together.
+        budget: tokens that run through the model at a time.
+        alone: give every sequence a row of its own, for models that cannot run packed rows; sequences of
+            similar length then meet.
+        share: compute what the sequences of a group begin with once.
     """
+    if alone:
+        yield from _rows(trajectories, budget)
+        return
+    row = _Row()
+    for family in _families(trajectories):
+        prefix = _common_prefix([trajectories[i] for i in family]) if share and len(family) > 1 else 0
+        prefix = prefix if prefix >= SHARED_TOKENS else 0
+        placed = None
+        for index in family:
+            own = len(trajectories[index].ids) - prefix
+            needed = own + (prefix if placed is None else 0)
+            if row.length and row.length + needed > budget:
+                yield row.batch()
+                row, placed = _Row(), None
+            if prefix and placed is None:
+                placed = row.put_prefix(trajectories[index].ids[:prefix])
+            row.put(index, trajectories[index], prefix, placed or 0)
+    if row.length:
+        yield row.batch()
+
+
+def _families(trajectories: Sequence[Trajectory]) -> list[list[int]]:
+    """Return the indices by group, in the order in which groups appear."""
+    found: dict[int, list[int]] = {}
+    for index, trajectory in enumerate(trajectories):
+        found.setdefault(trajectory.group, []).append(index)
+    return list(found.values())
+
+
+def _common_prefix(family: Sequence[Trajectory]) -> int:
+    """Return how many tokens all begin with, none of them sampled and none the last of its sequence."""
+    first = family[0]
+    limit = min(min(len(t.ids) - 1, _given(t)) for t in family)
+    for place in range(limit):
+        if any(t.ids[place] != first.ids[place] for t in family[1:]):
+            return place
+    return max(limit, 0)
+
+
+def _given(trajectory: Trajectory) -> int:
+    """Return how many tokens come before the first sampled one."""
+    mask = list(trajectory.mask)
+    return mask.index(True) if True in mask else len(mask)
+
+
+class _Row:
+    """A packed row in the making."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._ids: list[int] = []
+        self._positions: list[int] = []
+        self._segments: list[Segment] = []
+        self._places: list[int] = []
+        self._targets: list[int] = []
+        self._logps: list[float] = []
+        self._ends: list[int] = []
+        self._members: list[int] = []
+        self._lengths: list[int] = []
+
+    def put_prefix(self, ids: Sequence[int]) -> int:
+        """Lay down a beginning that several sequences share and return where it starts."""
+        start = self.length
+        self._segments.append(Segment(start, start + len(ids)))
+        self._lay(ids, 0)
+        return start
+
+    def put(self, index: int, trajectory: Trajectory, prefix: int, prefix_start: int) -> None:
+        """Lay down a sequence; its first `prefix` tokens lie at `prefix_start` already."""
+        start, ids = self.length, trajectory.ids
+        self._segments.append(
+            Segment(
+                start,
+                start + len(ids) - prefix,
+                prefix_start,
+                prefix_start + prefix if prefix else prefix_start,
+            )
+        )
+        self._lay(ids[prefix:], prefix)
+        trained = [t for t, mine in enumerate(trajectory.mask) if mine and t > 0]
+        for t in trained:
+            before = t - 1
+            self._places.append(start + before - prefix if before >= prefix else prefix_start + before)
+            self._targets.append(ids[t])
+            self._logps.append(trajectory.logprobs[t])
+        self._ends.append(self.length - 1)
+        self._members.append(index)
+        self._lengths.append(len(trained))
+
+    def _lay(self, ids: Sequence[int], position: int) -> None:
+        self._ids.extend(ids)
+        self._positions.extend(range(position, position + len(ids)))
+        self.length = len(self._ids)
+
+    def batch(self) -> PackedBatch:
+        """Return the row as tensors."""
+        return PackedBatch(
+            ids_RT=torch.tensor([self._ids], dtype=torch.long),
+            positions_RT=torch.tensor([self._positions], dtype=torch.long),
+            segments=tuple(self._segments),
+            places_N=torch.tensor(self._places, dtype=torch.long),
+            targets_N=torch.tensor(self._targets, dtype=torch.long),
+            sampler_logp_N=torch.tensor(self._logps, dtype=torch.float32),
+            ends_M=torch.tensor(self._ends, dtype=torch.long),
+            members=tuple(self._members),
+            lengths=tuple(self._lengths),
+        )
+
+
+def _rows(trajectories: Sequence[Trajectory], budget: int) -> Iterator[PackedBatch]:
+    """Yield batches with a row for each sequence, longest first."""
     order = sorted(range(len(trajectories)), key=lambda i: -len(trajectories[i].ids))
     while order:
         width = len(trajectories[order[0]].ids)
-        rows: list[list[int]] = []
-        room: list[int] = []
-        left: list[int] = []
-        for index in order:
-            length = len(trajectories[index].ids)
-            fit = next((r for r, free in enumerate(room) if free >= length), None)
-            if fit is not None:
-                rows[fit].append(index)
-                room[fit] -= length
-            elif not rows or (len(rows) + 1) * width <= budget:
-                rows.append([index])
-                room.append(width - length)
-            else:
-                left.append(index)
-        yield _fill(trajectories, rows, width)
-        order = left
+        count = max(1, budget // width)
+        yield _padded([(i, trajectories[i]) for i in order[:count]], width)
+        order = order[count:]
 
 
-def _fill(trajectories: Sequence[Trajectory], rows: list[list[int]], width: int) -> PackedBatch:
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    positions = torch.zeros(len(rows), width, dtype=torch.long)
-    segments = torch.full((len(rows), width), -1)
-    where: list[tuple[int, int]] = []
-    targets: list[int] = []
-    logps: list[float] = []
-    members: list[int] = []
-    lengths: list[int] = []
-    ends: list[tuple[int, int]] = []
-    for row, indices in enumerate(rows):
-        start = 0
-        for segment, index in enumerate(indices):
-            trajectory = trajectories[index]
-            end = start + len(trajectory.ids)
-            ids[row, start:end] = torch.tensor(trajectory.ids)
-            positions[row, start:end] = torch.arange(end - start)
-            segments[row, start:end] = segment
-            trained = [t for t, mine in enumerate(trajectory.mask) if mine and t > 0]
-            where.extend((row, start + t - 1) for t in trained)
-            targets.extend(trajectory.ids[t] for t in trained)
-            logps.extend(trajectory.logprobs[t] for t in trained)
-            members.append(index)
-            lengths.append(len(trained))
-            ends.append((row, end - 1))
-            start = end
-    rows_N, columns_N = torch.tensor(where, dtype=torch.long).reshape(-1, 2).unbind(1)
+def _padded(chosen: Sequence[tuple[int, Trajectory]], width: int) -> PackedBatch:
+    ids_RT = torch.zeros(len(chosen), width, dtype=torch.long)
+    places, targets, logps, ends, lengths = [], [], [], [], []
+    for row, (_, trajectory) in enumerate(chosen):
+        ids_RT[row, : len(trajectory.ids)] = torch.tensor(trajectory.ids)
+        trained = [t for t, mine in enumerate(trajectory.mask) if mine and t > 0]
+        places.extend(row * width + t - 1 for t in trained)
+        targets.extend(trajectory.ids[t] for t in trained)
+        logps.extend(trajectory.logprobs[t] for t in trained)
+        ends.append(row * width + len(trajectory.ids) - 1)
+        lengths.append(len(trained))
     return PackedBatch(
-        ids_RL=ids,
-        positions_RL=positions,
-        segments_RL=segments,
-        rows_N=rows_N,
-        columns_N=columns_N,
+        ids_RT=ids_RT,
+        positions_RT=torch.arange(width).expand(len(chosen), width),
+        segments=(),
+        places_N=torch.tensor(places, dtype=torch.long),
         targets_N=torch.tensor(targets, dtype=torch.long),
-        sampler_logp_N=torch.tensor(logps),
-        members=tuple(members),
+        sampler_logp_N=torch.tensor(logps, dtype=torch.float32),
+        ends_M=torch.tensor(ends, dtype=torch.long),
+        members=tuple(index for index, _ in chosen),
         lengths=tuple(lengths),
-        end_rows_M=torch.tensor([row for row, _ in ends]),
-        end_columns_M=torch.tensor([column for _, column in ends]),
     )

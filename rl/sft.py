@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tools.errors import UserError
 from ..verifiers.base import Score
+from .attention import enable_packing, packed_rows
 from .chat import ChatCodec
 from .config import SftConfig
 from .learner import NonFiniteError, schedule
@@ -34,10 +35,10 @@ IGNORED = -100
 
 
 def labels(batch: PackedBatch) -> Tensor:
-    """Return the labels of packed rows: the sampled tokens, and `IGNORED` for all others. [R, L]"""
-    labels_RL = torch.full_like(batch.ids_RL, IGNORED)
-    labels_RL[batch.rows_N, batch.columns_N + 1] = batch.targets_N
-    return labels_RL
+    """Return the labels of the rows: the sampled tokens, and `IGNORED` for all others. [R, T]"""
+    labels_RT = torch.full_like(batch.ids_RT, IGNORED)
+    labels_RT.view(-1)[batch.places_N + 1] = batch.targets_N
+    return labels_RT
 
 
 def warm_start(
@@ -63,17 +64,22 @@ def warm_start(
     if not played:
         raise UserError("there are no demonstrations to learn from")
     tokens = sum(len(t.ids) for t in played)
+    alone = not enable_packing(model)
     per_step = max(1, round(config.tokens_per_step * len(played) / tokens))
 
-    def collate(examples: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+    def collate(examples: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Pack the chosen trajectories: no padding, and none sees another."""
-        (batch,) = pack([played[example["index"]] for example in examples], budget=sys.maxsize)
-        return {
-            "input_ids": batch.ids_RL,
-            "position_ids": batch.positions_RL,
-            "attention_mask": batch.attention_mask(),
+        chosen = [played[example["index"]] for example in examples]
+        # A shared beginning would put two labels on one place.
+        (batch,) = pack(chosen, budget=sys.maxsize, alone=alone, share=False)
+        rows: dict[str, Any] = {
+            "input_ids": batch.ids_RT,
+            "position_ids": batch.positions_RT,
             "labels": labels(batch),
         }
+        if batch.segments:
+            rows["packed_segments"] = batch.segments
+        return rows
 
     class Watch(TrainerCallback):  # type: ignore[misc]
         """Passes the metrics on and stops at a loss that is not finite."""
@@ -140,7 +146,8 @@ def warm_start(
             callbacks=[Watch()],
         )
         _keep_quiet(trainer)
-        trainer.train()
+        with contextlib.nullcontext() if alone else packed_rows():
+            trainer.train()
 
 
 def read_demonstrations(path: Path, codec: ChatCodec) -> list[Trajectory]:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from quintain.rl.attention import enable_packing
 from quintain.rl.forward import token_logprobs
 from quintain.rl.packing import pack
 from quintain.rl.sft import IGNORED, labels
@@ -34,6 +35,7 @@ def unpacked_logps(model, trajectory):
 
 def packed_logps(model, trajectories, budget):
     found = {}
+    assert enable_packing(model)
     with torch.no_grad():
         for batch in pack(trajectories, budget):
             parts = token_logprobs(model, batch)[0].split(list(batch.lengths))
@@ -41,17 +43,12 @@ def packed_logps(model, trajectories, budget):
     return [found[index] for index in range(len(trajectories))]
 
 
-def test_rows_are_filled_first_fit_longest_first(six):
-    (batch,) = pack(six, 1000)
-    assert batch.ids_RL.tolist() == [
-        [31, 32, 33, 34, 35, 36, 37, 38],
-        [61, 62, 63, 64, 65, 66, 21, 22],
-        [11, 12, 13, 14, 15, 41, 42, 43],
-        [51, 52, 53, 54, 0, 0, 0, 0],
-    ]
-    assert batch.positions_RL.tolist()[1] == [0, 1, 2, 3, 4, 5, 0, 1]
-    assert batch.segments_RL.tolist()[1] == [0, 0, 0, 0, 0, 0, 1, 1]
-    assert batch.segments_RL.tolist()[3] == [0, 0, 0, 0, -1, -1, -1, -1]
+def test_sequences_lie_end_to_end(six):
+    (batch,) = pack(six[:3], 1000)
+    assert batch.ids_RT.tolist() == [[11, 12, 13, 14, 15, 21, 22, 31, 32, 33, 34, 35, 36, 37, 38]]
+    assert batch.positions_RT.tolist() == [[0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7]]
+    assert [(s.start, s.end) for s in batch.segments] == [(0, 5), (5, 7), (7, 15)]
+    assert batch.ends_M.tolist() == [4, 6, 14]
 
 
 @pytest.mark.parametrize("budget", [1, 8, 16, 24, 1000])
@@ -62,18 +59,18 @@ def test_every_trained_token_comes_exactly_once(six, budget: int):
     assert targets == [13, 14, 15, 22, 32, 33, 36, 37, 38, 43, 52, 53, 54, 65, 66]
     for batch in batches:
         assert sum(batch.lengths) == len(batch.targets_N)
-        before = batch.ids_RL[batch.rows_N, batch.columns_N + 1]
-        assert before.tolist() == batch.targets_N.tolist()
+        after = batch.ids_RT.view(-1)[batch.places_N + 1]
+        assert after.tolist() == batch.targets_N.tolist()
 
 
 @pytest.mark.parametrize("budget", [8, 16, 24])
 def test_a_batch_keeps_the_budget(six, budget: int):
-    assert all(batch.ids_RL.numel() <= budget for batch in pack(six, budget))
+    assert all(batch.ids_RT.numel() <= budget for batch in pack(six, budget))
 
 
 def test_a_sequence_longer_than_the_budget_gets_a_batch_of_its_own(six):
     batches = list(pack(six, 5))
-    assert [batch.ids_RL.numel() for batch in batches if batch.ids_RL.numel() > 5] == [8, 6]
+    assert [batch.ids_RT.numel() for batch in batches if batch.ids_RT.numel() > 5] == [8, 6]
 
 
 def test_the_sampler_logprobs_stay_with_their_tokens(six):
@@ -85,13 +82,6 @@ def test_the_sampler_logprobs_stay_with_their_tokens(six):
 def test_the_first_token_of_a_sequence_is_never_trained(trajectory):
     (batch,) = pack([trajectory([11, 12], "xx")], 100)
     assert batch.targets_N.tolist() == [12]
-
-
-def test_a_token_sees_earlier_tokens_of_its_own_sequence_alone(trajectory):
-    (batch,) = pack([trajectory([1, 2, 3], "..x"), trajectory([4], "x"), trajectory([5, 6], ".x")], 100)
-    assert batch.ids_RL.tolist() == [[1, 2, 3], [5, 6, 4]]
-    seen = batch.attention_mask()[1, 0].int().tolist()
-    assert seen == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("budget", [8, 1000])
@@ -109,11 +99,152 @@ def test_changing_one_sequence_leaves_the_others_as_they_are(six, model):
 
 
 def test_labels_stand_on_sampled_tokens_only(six):
-    (batch,) = pack(six, 1000)
+    (batch,) = pack(six[:3], 1000, share=False)
     no = IGNORED
-    assert labels(batch).tolist() == [
-        [no, 32, 33, no, no, 36, 37, 38],
-        [no, no, no, no, 65, 66, no, 22],
-        [no, no, 13, 14, 15, no, no, 43],
-        [no, 52, 53, 54, no, no, no, no],
+    assert labels(batch).tolist() == [[no, no, 13, 14, 15, no, 22, no, 32, 33, no, no, 36, 37, 38]]
+
+
+def test_no_place_is_wasted(six):
+    batches = list(pack(six, 1000, share=False))
+    assert sum(batch.ids_RT.numel() for batch in batches) == sum(len(t.ids) for t in six)
+
+
+# --- a beginning that a group shares
+
+
+PROMPT = list(range(100, 120))
+
+
+@pytest.fixture
+def group(trajectory):
+    """Three episodes of one group after the same prompt of twenty tokens, and a stranger in between."""
+    prompt = "." * 20
+    return [
+        trajectory([*PROMPT, 11, 12, 13], prompt + "xx.", group=1),
+        trajectory([31, 32, 33], ".xx", group=2),
+        trajectory([*PROMPT, 14], prompt + "x", group=1),
+        trajectory([*PROMPT, 11, 15, 16, 17], prompt + "x.xx", group=1),
     ]
+
+
+def test_the_prompt_of_a_group_is_in_the_row_once(group):
+    (batch,) = pack(group, 1000)
+    assert batch.ids_RT.tolist() == [[*PROMPT, 11, 12, 13, 14, 11, 15, 16, 17, 31, 32, 33]]
+    assert batch.positions_RT.tolist()[0][20:] == [20, 21, 22, 20, 20, 21, 22, 23, 0, 1, 2]
+    assert batch.members == (0, 2, 3, 1)
+    assert batch.targets_N.tolist() == [11, 12, 14, 11, 16, 17, 32, 33]
+    # The first token of each reply is predicted by the last one of the prompt.
+    assert batch.places_N.tolist() == [19, 20, 19, 19, 25, 26, 28, 29]
+    assert batch.ends_M.tolist() == [22, 23, 27, 30]
+
+
+@pytest.mark.parametrize("budget", [24, 30, 1000])
+def test_sharing_changes_no_logprob(group, model, budget: int):
+    for found, one in zip(packed_logps(model, group, budget), group, strict=True):
+        assert found == pytest.approx(unpacked_logps(model, one), abs=1e-5)
+
+
+@pytest.mark.parametrize("budget", [24, 30, 1000])
+def test_a_shared_row_keeps_the_budget(group, budget: int):
+    assert all(batch.ids_RT.numel() <= budget for batch in pack(group, budget))
+
+
+def test_sharing_changes_no_gradient(group, make_model):
+    found = []
+    for share in (True, False):
+        copied = make_model()
+        enable_packing(copied)
+        (batch,) = pack(group, 1000, share=share)
+        token_logprobs(copied, batch)[0].sum().backward()
+        found.append([p.grad for p in copied.parameters()])
+    for shared, repeated in zip(*found, strict=True):
+        torch.testing.assert_close(shared, repeated, rtol=1e-4, atol=1e-5)
+
+
+def test_changing_one_reply_leaves_its_siblings_as_they_are(group, model):
+    before = packed_logps(model, group, 1000)
+    changed = dataclasses.replace(group[0], ids=[*PROMPT, 71, 72, 73])
+    after = packed_logps(model, [changed, *group[1:]], 1000)
+    assert after[1:] == before[1:]
+    assert after[0] != before[0]
+
+
+def test_a_short_common_beginning_is_repeated(trajectory):
+    pair = [trajectory([1, 2, 3, 4], "...x"), trajectory([1, 2, 3, 5], "...x")]
+    (batch,) = pack(pair, 1000)
+    assert batch.ids_RT.tolist() == [[1, 2, 3, 4, 1, 2, 3, 5]]
+
+
+def test_what_was_sampled_alike_is_not_shared(trajectory):
+    """Two episodes may begin with the same reply: each is trained on its own."""
+    pair = [trajectory([*PROMPT, 7, 8], "." * 18 + "xxxx"), trajectory([*PROMPT, 7, 9], "." * 18 + "xxxx")]
+    (batch,) = pack(pair, 1000)
+    assert len(batch.targets_N) == 8
+
+
+# --- models that cannot run packed rows
+
+
+def test_alone_every_sequence_has_a_row_of_its_own_longest_first(six):
+    first, second = pack(six[:4], 16, alone=True)
+    assert first.ids_RT.tolist() == [[31, 32, 33, 34, 35, 36, 37, 38], [11, 12, 13, 14, 15, 0, 0, 0]]
+    assert second.ids_RT.tolist() == [[41, 42, 43], [21, 22, 0]]
+    assert first.segments == ()
+    assert first.ends_M.tolist() == [7, 12]
+
+
+def test_alone_the_logprobs_are_the_same(six, model):
+    for batch in pack(six, 16, alone=True):
+        with torch.no_grad():
+            parts = token_logprobs(model, batch)[0].split(list(batch.lengths))
+        for member, part in zip(batch.members, parts, strict=True):
+            assert part.tolist() == pytest.approx(unpacked_logps(model, six[member]), abs=1e-5)
+
+
+def tiny(kind: str, **options: object):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {
+        "vocab_size": 320,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+    }
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**shape, **options})).eval()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "olmo2"])
+def test_any_family_of_plain_attention_runs_packed(kind, six, group):
+    other = tiny(kind, **({"pad_token_id": 0} if kind == "phi3" else {}))
+    assert enable_packing(other)
+    for found, one in zip(packed_logps(other, [*six, *group], 1000), [*six, *group], strict=True):
+        assert found == pytest.approx(unpacked_logps(other, one), abs=1e-4)
+
+
+def test_a_sliding_window_holds_within_a_packed_row(group):
+    other = tiny("mistral", sliding_window=4)
+    assert enable_packing(other)
+    for found, one in zip(packed_logps(other, group, 1000), group, strict=True):
+        assert found == pytest.approx(unpacked_logps(other, one), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("gemma2", {}),  # soft-capped scores
+        ("gpt_oss", {"num_local_experts": 2, "num_experts_per_tok": 1}),  # attention sinks
+        (
+            "qwen3_next",
+            {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16},
+        ),  # recurrent layers
+        ("mamba", {"state_size": 4}),
+    ],
+)
+def test_models_in_which_sequences_would_meet_run_alone(kind, options, six):
+    other = tiny(kind, **options)
+    assert not enable_packing(other)
