@@ -52,10 +52,6 @@ class Critic(nn.Module):
         states = hidden_states(reader, batch)
         return self.values(states[batch.places_N]), self.values(states[batch.ends_M])
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Return what an optimiser trains besides the policy, at a rate of its own."""
-        return [{"params": list(self.parameters()), "lr": lr, "weight_decay": 0.0}]
-
 
 def _trunk(config: CriticConfig, policy: PreTrainedModel) -> nn.Module:
     try:

@@ -1,25 +1,38 @@
-"""The forward pass of the learner: packed rows through the trunk, the heads on the trained tokens alone.
+"""The forward pass of the learner: packed rows through the trunk, the head on the trained tokens alone.
 
-Logits over the whole vocabulary never exist for more than `HEAD_TOKENS` tokens at a time.
+Logits over the whole vocabulary exist for a few hundred tokens at a time, in the backward pass too.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from ..tools.errors import UserError
 from .attention import packed_rows
 from .packing import PackedBatch
 
-HEAD_TOKENS = 1024
-"""The head runs on this many tokens at a time."""
+HEAD_LOGITS = 1 << 24
+"""Logits that exist at a time: 64 MiB in float32."""
 
 
-def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+def token_logprobs(
+    model: PreTrainedModel, batch: PackedBatch, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probability and the entropy (nats) of each trained token. [N], [N]
+
+    Both are of the distribution that was sampled from: the softmax of logits / temperature, in float32.
+    """
+    return head_logprobs(model, hidden_states(model, batch)[batch.places_N], batch.targets_N, temperature)
+
+
+def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Return the last hidden state of every place, the rows laid end to end. [R x T, H]"""
-    trunk = model.base_model
+    trunk = plain(model).base_model
     given = {"input_ids": batch.ids_RT, "position_ids": batch.positions_RT, "use_cache": False}
     if batch.segments:
         with packed_rows():
@@ -30,35 +43,128 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     return states
 
 
-def token_logprobs(
-    model: PreTrainedModel, batch: PackedBatch, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Return the log-probability and the entropy (nats) of each trained token. [N], [N]
-
-    Both are of the distribution that was sampled from: the softmax of logits / temperature, in float32.
-    """
-    return head_logprobs(model, hidden_states(model, batch)[batch.places_N], batch, temperature)
-
-
 def head_logprobs(
-    model: PreTrainedModel, hidden_NH: Tensor, batch: PackedBatch, temperature: float = 1.0
+    model: PreTrainedModel, hidden_NH: Tensor, targets_N: Tensor, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Return what `token_logprobs` returns, from the states that the trained tokens were written in."""
-    head: nn.Module = model.get_output_embeddings()
+    whole = plain(model)
+    head = whole.get_output_embeddings()
+    finish = _Finish(whole.config.get_text_config(), temperature)
+    size = max(1, HEAD_LOGITS // head.weight.shape[0])
+    if finish.linear and type(head) is nn.Linear and getattr(head, "bias", None) is None:
+        logp_N, entropy_N = _LinearHead.apply(hidden_NH, head.weight, targets_N, finish.scale, size)
+        return logp_N, entropy_N
     logps, entropies = [], []
-    for hidden, targets in zip(
-        torch.split(hidden_NH, HEAD_TOKENS), torch.split(batch.targets_N, HEAD_TOKENS), strict=True
-    ):
-        if torch.is_grad_enabled() and len(hidden_NH) > HEAD_TOKENS:
-            logp, entropy = checkpoint(_head, head, hidden, targets, temperature, use_reentrant=False)
+    for hidden, targets in zip(torch.split(hidden_NH, size), torch.split(targets_N, size), strict=True):
+        if torch.is_grad_enabled() and len(hidden_NH) > size:
+            logp, entropy = checkpoint(_head, head, hidden, targets, finish, use_reentrant=False)
         else:
-            logp, entropy = _head(head, hidden, targets, temperature)
+            logp, entropy = _head(head, hidden, targets, finish)
         logps.append(logp)
         entropies.append(entropy)
     return torch.cat(logps), torch.cat(entropies)
 
 
-def _head(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logp_NV = torch.log_softmax(head(hidden).float() / temperature, dim=-1)
+def plain(model: nn.Module) -> Any:
+    """Return the model itself, out of what `peft` puts round it; its adapters stay where they are."""
+    inside = getattr(model, "get_base_model", None)
+    return model if inside is None else inside()
+
+
+@torch.no_grad()
+def check_forward(model: PreTrainedModel) -> None:
+    """Raise `UserError` if the learner's log-probabilities are not those of the model's own forward pass.
+
+    That happens where a model changes its logits in a way that is not known here.
+    """
+    ids_RT = torch.arange(2, 10, device=model.device)[None] % plain(model).config.get_text_config().vocab_size
+    was_training = model.training
+    model.eval()
+    theirs = torch.log_softmax(plain(model)(input_ids=ids_RT, use_cache=False).logits[0].float(), -1)
+    states = plain(model).base_model(input_ids=ids_RT, use_cache=False).last_hidden_state[0]
+    ours, _ = head_logprobs(model, states[:-1], ids_RT[0, 1:])
+    model.train(was_training)
+    theirs = theirs[:-1].gather(1, ids_RT[0, 1:, None])[:, 0]
+    gap = (ours - theirs).abs().max().item()
+    if not gap < (1e-3 if states.dtype == torch.float32 else 0.1):
+        raise UserError(
+            f"{type(plain(model)).__name__} makes its logits in a way that the learner does not know: its "
+            f"log-probabilities differ by {gap:.3g} nats from the head's alone, so it cannot be trained"
+        )
+
+
+class _Finish:
+    """What is done to the head's output before the softmax: the model's own scaling and capping, the temperature."""
+
+    def __init__(self, config: Any, temperature: float) -> None:
+        scale = getattr(config, "logit_scale", None) or 1.0
+        divided = getattr(config, "logits_scaling", None) or 1.0
+        self.scale = float(scale) / float(divided)
+        self.cap = getattr(config, "final_logit_softcapping", None)
+        self.temperature = temperature
+        self.linear = self.cap is None
+        if self.linear:
+            self.scale /= temperature
+
+    def __call__(self, logits_NV: Tensor) -> Tensor:
+        scaled = logits_NV.float() * self.scale
+        if self.cap is None:
+            return scaled
+        capped: Tensor = torch.tanh(scaled / self.cap) * (self.cap / self.temperature)
+        return capped
+
+
+def _head(head: nn.Module, hidden: Tensor, targets: Tensor, finish: _Finish) -> tuple[Tensor, Tensor]:
+    logp_NV = torch.log_softmax(finish(head(hidden)), dim=-1)
     entropy_N = -(logp_NV.exp() * logp_NV).sum(-1)
     return logp_NV.gather(1, targets[:, None])[:, 0], entropy_N
+
+
+class _LinearHead(torch.autograd.Function):
+    """Log-probabilities and entropies of a plain linear head, a few tokens at a time in both directions.
+
+    The logits are made again in the backward pass instead of kept, and their gradient is written in place:
+    d log p_t / dz = onehot - p and dH / dz = -p (log p + H).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, scale: float, size: int
+    ) -> tuple[Tensor, Tensor]:
+        count = len(hidden_NH)
+        logp_N = hidden_NH.new_empty(count, dtype=torch.float32)
+        entropy_N, norm_N = torch.empty_like(logp_N), torch.empty_like(logp_N)
+        for start in range(0, count, size):
+            here = slice(start, start + size)
+            z_NV = (hidden_NH[here] @ weight_VH.T).float().mul_(scale)
+            norm_N[here] = z_NV.logsumexp(-1)
+            logp_N[here] = z_NV.gather(1, targets_N[here, None])[:, 0] - norm_N[here]
+            z_NV.sub_(norm_N[here, None])
+            entropy_N[here] = -torch.linalg.vecdot(z_NV.exp(), z_NV)
+        ctx.save_for_backward(hidden_NH, weight_VH, targets_N, norm_N, entropy_N)
+        ctx.scale, ctx.size = scale, size
+        return logp_N, entropy_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        by_logp_N, by_entropy_N = gradients
+        hidden_NH, weight_VH, targets_N, norm_N, entropy_N = ctx.saved_tensors
+        with_entropy = bool(by_entropy_N.any())
+        to_hidden = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
+        to_weight = torch.zeros_like(weight_VH, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(hidden_NH), ctx.size):
+            here = slice(start, start + ctx.size)
+            logp_NV = (hidden_NH[here] @ weight_VH.T).float().mul_(ctx.scale).sub_(norm_N[here, None])
+            if with_entropy:
+                factor = logp_NV + entropy_N[here, None]
+                factor.mul_(by_entropy_N[here, None]).add_(by_logp_N[here, None])
+                dz_NV = logp_NV.exp_().mul_(factor).neg_()
+            else:
+                dz_NV = logp_NV.exp_().mul_(-by_logp_N[here, None])
+            dz_NV.scatter_add_(1, targets_N[here, None], by_logp_N[here, None])
+            dz = dz_NV.mul_(ctx.scale).to(weight_VH.dtype)
+            if to_hidden is not None:
+                to_hidden[here] = dz @ weight_VH
+            if to_weight is not None:
+                to_weight += dz.T @ hidden_NH[here]
+        return to_hidden, None if to_weight is None else to_weight.to(weight_VH.dtype), None, None, None

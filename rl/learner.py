@@ -20,7 +20,7 @@ from .advantages import Floats
 from .attention import enable_packing
 from .credit import Credit, Measured
 from .critic import Critic
-from .forward import head_logprobs, hidden_states, token_logprobs
+from .forward import check_forward, head_logprobs, hidden_states, token_logprobs
 from .losses import (
     clipped_policy_loss,
     kl_estimate,
@@ -32,6 +32,7 @@ from .losses import (
     value_loss,
     weighted_likelihood_loss,
 )
+from .masters import Masters
 from .packing import PackedBatch, pack
 from .reference import Reference
 from .rl_config import RlConfig
@@ -100,9 +101,16 @@ class Learner:
         """What the KL divergence is measured to."""
         self.critic = Critic(model, config.critic) if config.critic is not None else None
         """The value function, for PPO."""
-        groups = _decay_groups(model, config.weight_decay, config.lr)
-        if self.critic is not None and config.critic is not None:
-            groups += self.critic.parameter_groups(config.critic.lr)
+        check_forward(model)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        judging = [] if self.critic is None else list(self.critic.parameters())
+        self.masters = Masters([*trained, *judging])
+        """What the optimiser moves where the weights are of half precision."""
+        self._acting = [self.masters.of(p) for p in trained]
+        self._judging = [self.masters.of(p) for p in judging]
+        groups = _decay_groups(self._acting, config.weight_decay, config.lr)
+        if config.critic is not None:
+            groups.append({"params": self._judging, "lr": config.critic.lr, "weight_decay": 0.0})
         self._peaks = [group["lr"] for group in groups]
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.999))
 
@@ -227,6 +235,7 @@ class Learner:
             raise NonFiniteError(f"the norm of the gradient is {norm} in RL step {self.steps + 1}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.masters.publish()
         sums.losses.append(total)
         sums.value_losses.append(value_total)
         sums.grad_norms.append(norm)
@@ -246,7 +255,7 @@ class Learner:
         warming = config.critic is not None and self.steps < config.critic.warmup_steps
         with torch.set_grad_enabled(not warming):
             hidden_NH = hidden_states(self.model, batch)[batch.places_N]
-            logp_N, entropy_N = head_logprobs(self.model, hidden_NH, batch, self.temperature)
+            logp_N, entropy_N = head_logprobs(self.model, hidden_NH, batch.targets_N, self.temperature)
         advantage_N = self._gathered(credit.advantages, members)
         if config.old_logprobs == "sampler":
             old_N = batch.sampler_logp_N
@@ -325,9 +334,9 @@ class Learner:
         return config.coef if config is not None and config.kind == "shared" else 1.0
 
     def _clip_gradients(self) -> float:
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm).item()
-        if self.critic is not None:
-            critic = nn.utils.clip_grad_norm_(self.critic.parameters(), self.config.max_grad_norm).item()
+        norm = nn.utils.clip_grad_norm_(self._acting, self.config.max_grad_norm).item()
+        if self._judging:
+            critic = nn.utils.clip_grad_norm_(self._judging, self.config.max_grad_norm).item()
             norm = norm if math.isfinite(critic) else critic
         return norm
 
@@ -422,6 +431,7 @@ class Learner:
         return {
             "steps": self.steps,
             "optimizer": self.optimizer.state_dict(),
+            "masters": self.masters.state(),
             "generator": self.generator.bit_generator.state,
             "reference": None if self.reference is None else self.reference.state(),
             "critic": None if self.critic is None else self.critic.state_dict(),
@@ -438,6 +448,7 @@ class Learner:
             self.reference.restore(state["reference"])
         if self.critic is not None:
             self.critic.load_state_dict(state["critic"])
+        self.masters.restore(state["masters"])
         self.kl_coef, self.entropy_coef = state["kl_coef"], state["entropy_coef"]
 
 
@@ -458,9 +469,8 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
-def _decay_groups(model: PreTrainedModel, weight_decay: float, lr: float) -> list[dict[str, Any]]:
+def _decay_groups(trained: Sequence[Tensor], weight_decay: float, lr: float) -> list[dict[str, Any]]:
     """Decay matrices; leave norms and biases alone."""
-    trained = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay, "lr": lr},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, "lr": lr},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> PackedBatch:
         """Return the batch on `device`."""
-        tensors = {
+        tensors: dict[str, Any] = {
             f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
         }
         return replace(self, **tensors)
@@ -186,7 +187,11 @@ def _rows(trajectories: Sequence[Trajectory], budget: int) -> Iterator[PackedBat
 
 def _padded(chosen: Sequence[tuple[int, Trajectory]], width: int) -> PackedBatch:
     ids_RT = torch.zeros(len(chosen), width, dtype=torch.long)
-    places, targets, logps, ends, lengths = [], [], [], [], []
+    places: list[int] = []
+    targets: list[int] = []
+    logps: list[float] = []
+    ends: list[int] = []
+    lengths: list[int] = []
     for row, (_, trajectory) in enumerate(chosen):
         ids_RT[row, : len(trajectory.ids)] = torch.tensor(trajectory.ids)
         trained = [t for t, mine in enumerate(trajectory.mask) if mine and t > 0]

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from quintain.rl import forward
 from quintain.rl.config import RlConfig
 from quintain.rl.credit import Credit
 from quintain.rl.forward import token_logprobs
 from quintain.rl.learner import Learner, NonFiniteError, schedule
 from quintain.rl.packing import pack
+from quintain.tools.errors import UserError
 
 GOOD, BAD = 1.0, -0.5
 TRUNCATED = {"old_logprobs": "learner", "importance": {"kind": "truncate", "cap": 2.0}}
@@ -229,21 +231,115 @@ def test_logprobs_are_those_of_the_scaled_softmax(model, two):
     assert logps(model, two, temperature=0.7)[1] == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_head_in_pieces_is_the_head_at_once(model, trajectory):
-    """More trained tokens than the head takes at a time; its recomputed backward pass included."""
-    long = [trajectory([40 + (n * m) % 200 for m in range(400)], "." + "x" * 399) for n in (3, 5, 7)]
-    (batch,) = pack(long, 8192)
-    logp, _ = token_logprobs(model, batch)
+@pytest.mark.parametrize("logits", [300, 1 << 24])
+def test_the_heads_gradient_is_autograds(model, two, logits, monkeypatch):
+    """A token at a time or all at once, entropies included: the same numbers as the textbook's way."""
+    monkeypatch.setattr(forward, "HEAD_LOGITS", logits)
+    hidden = torch.randn(7, 32, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    targets, pull = torch.tensor([5, 9, 9, 300, 0, 41, 7]), torch.linspace(-1, 2, 7)
+    head = model.get_output_embeddings().weight
+
+    def gradients(logp, entropy):
+        hidden.grad = head.grad = None
+        (logp @ pull + entropy @ pull.flip(0)).backward()
+        return hidden.grad.clone(), head.grad.clone()
+
+    ours = gradients(*forward.head_logprobs(model, hidden, targets, 0.7))
+    table = torch.log_softmax(hidden @ head.T / 0.7, -1)
+    theirs = gradients(table.gather(1, targets[:, None])[:, 0], -(table.exp() * table).sum(-1))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_head_of_a_frozen_model_gives_states_their_gradient(model):
+    hidden = torch.randn(2, 32).requires_grad_(True)
+    model.requires_grad_(False)
+    logp, _ = forward.head_logprobs(model, hidden, torch.tensor([1, 2]))
     logp.sum().backward()
-    pieces = model.get_output_embeddings().weight.grad.clone()
-    model.zero_grad()
-    total = torch.zeros(())
-    for one in long:
-        (alone,) = pack([one], 8192)
-        total = total + token_logprobs(model, alone)[0].sum()
-    total.backward()
-    assert logp.sum().item() == pytest.approx(total.item(), rel=1e-5)
-    torch.testing.assert_close(pieces, model.get_output_embeddings().weight.grad, rtol=1e-3, atol=1e-3)
+    assert hidden.grad.abs().sum() > 0
+
+
+def small(kind: str, **options: object):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "head_dim": 8,
+    }
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=99, num_key_value_heads=2, **shape, **options)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("gemma2", {"final_logit_softcapping": 0.1}),
+        ("granite", {"logits_scaling": 8.0}),
+        ("cohere", {"logit_scale": 0.25}),
+    ],
+)
+def test_what_a_model_does_to_its_logits_is_done(kind, options):
+    forward.check_forward(small(kind, **options))
+
+
+def test_a_model_whose_logits_are_made_in_an_unknown_way_is_refused(model, monkeypatch):
+    plain = model.forward
+
+    def changed(**given):
+        found = plain(**given)
+        found.logits = found.logits * 0.5
+        return found
+
+    monkeypatch.setattr(model, "forward", changed)
+    with pytest.raises(
+        UserError, match="LlamaForCausalLM makes its logits in a way that the learner does not know"
+    ):
+        learner(model)
+
+
+# --- half precision
+
+
+def test_steps_too_small_for_bfloat16_add_up(make_model, two):
+    """At 1e-5 each step is rounded away in bfloat16; the float32 masters remember all of them."""
+    half = make_model().bfloat16()
+    student = learner(half, lr=1e-5, lr_final=1.0)
+    start = [m.clone() for m in student.masters.state()]
+    for _ in range(4):
+        student.learn(two, np.array([GOOD, BAD]))
+    moved = max((a - b).abs().max().item() for a, b in zip(start, student.masters.state(), strict=True))
+    assert moved == pytest.approx(4e-5, rel=0.1)
+    for weight, master in zip([p for p in half.parameters()], student.masters.state(), strict=True):
+        assert torch.equal(weight, master.bfloat16())
+
+
+def test_gradients_of_half_precision_are_summed_in_float32(make_model, two):
+    half = make_model().bfloat16()
+    student = learner(half)
+    seen = []
+    plain = student.optimizer.step
+    student.optimizer.step = lambda: (
+        seen.extend(g["params"] for g in student.optimizer.param_groups),
+        plain(),
+    )
+    student.learn(two, np.array([GOOD, BAD]))
+    assert {p.dtype for group in seen for p in group} == {torch.float32}
+    assert all(p.grad is None for p in half.parameters())
+
+
+def test_masters_survive_a_resume(make_model, two):
+    first = learner(make_model().bfloat16(), lr=1e-5)
+    first.learn(two, np.array([GOOD, BAD]))
+    state, kept = copy.deepcopy(first.state()), copy.deepcopy(first.model)
+    second = learner(kept, lr=1e-5)
+    second.restore(state)
+    assert second.learn(two, np.array([GOOD, BAD])) == first.learn(two, np.array([GOOD, BAD]))
+    for a, b in zip(first.masters.state(), second.masters.state(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_schedule_rises_then_falls_to_its_end():
