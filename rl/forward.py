@@ -52,8 +52,10 @@ def head_logprobs(
     finish = _Finish(whole.config.get_text_config(), temperature)
     size = max(1, HEAD_LOGITS // head.weight.shape[0])
     if finish.linear and type(head) is nn.Linear and getattr(head, "bias", None) is None:
-        logp_N, entropy_N = _LinearHead.apply(hidden_NH, head.weight, targets_N, finish.scale, size)
-        return logp_N, entropy_N
+        found: tuple[Tensor, Tensor] = _LinearHead.apply(  # type: ignore[no-untyped-call]
+            hidden_NH, head.weight, targets_N, finish.scale, size
+        )
+        return found
     logps, entropies = [], []
     for hidden, targets in zip(torch.split(hidden_NH, size), torch.split(targets_N, size), strict=True):
         if torch.is_grad_enabled() and len(hidden_NH) > size:

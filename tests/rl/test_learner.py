@@ -313,7 +313,7 @@ def test_steps_too_small_for_bfloat16_add_up(make_model, two):
         student.learn(two, np.array([GOOD, BAD]))
     moved = max((a - b).abs().max().item() for a, b in zip(start, student.masters.state(), strict=True))
     assert moved == pytest.approx(4e-5, rel=0.1)
-    for weight, master in zip([p for p in half.parameters()], student.masters.state(), strict=True):
+    for weight, master in zip(list(half.parameters()), student.masters.state(), strict=True):
         assert torch.equal(weight, master.bfloat16())
 
 
