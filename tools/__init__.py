@@ -6,8 +6,10 @@ from .errors import InfrastructureError, ToolError, UserError
 from .final_answer import final_answer
 from .formats import Hermes, ToolFormat, format_named
 from .python import python_tool
+from .search import Corpus, Document, Search
 from .tool import Tool, tool
 from .toolkit import Toolkit
+from .workspace import PythonSession, Shell, Workspace
 
 __all__ = [
     "Message",
@@ -24,6 +26,12 @@ __all__ = [
     "calculate",
     "calculator",
     "python_tool",
+    "PythonSession",
+    "Shell",
+    "Workspace",
+    "Search",
+    "Corpus",
+    "Document",
     "UserError",
     "ToolError",
     "InfrastructureError",

@@ -1,19 +1,19 @@
-"""The Python tool: the model's code runs in a sandbox, and what it printed comes back."""
+"""The Python tool: the model's code runs in a sandbox, and what it printed comes back.
+
+Nothing is kept between calls; `workspace.PythonSession` keeps all.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..sandboxes.base import Limits, Reason, Result, Runner, SandboxUnavailable
+from ..sandboxes.base import Limits, Runner, SandboxUnavailable
+from .boxes import shown
 from .errors import UserError
 from .tool import Tool
 
 LIMITS = Limits(wall_s=5.0, memory_mb=512, output_bytes=1 << 16)
 """What one program may use unless `python_tool` is told otherwise."""
-ERROR_LINES = 8
-"""Lines from the end of standard error that the model sees when its program failed."""
-
-_NOTHING = "The program printed nothing; print what you want to see."
 
 
 class PythonTool(Tool):
@@ -37,7 +37,7 @@ class PythonTool(Tool):
             Args:
                 code: The whole program. Nothing is kept between calls.
             """
-            return _shown(await sandbox.run(code, language="python", limits=limits), limits)
+            return shown(await sandbox.run(code, language="python", limits=limits), limits)
 
         # The sandbox keeps the time; waiting for a free one is not the program's.
         super().__init__(python, **{"timeout_s": None, **options})
@@ -59,22 +59,3 @@ def python_tool(sandbox: Runner | None = None, limits: Limits | None = None, **o
     Raises `UserError` if none is given and this machine has no sandbox.
     """
     return PythonTool(sandbox, limits, **options)
-
-
-def _shown(result: Result, limits: Limits) -> str:
-    printed = result.stdout.rstrip("\n")
-    if result.stdout_truncated:
-        printed += "\n[... more output was dropped ...]"
-    trouble = {
-        Reason.OK: "" if printed else _NOTHING,
-        Reason.ERROR: _tail(result.stderr) or f"Error: the program ended with status {result.exit_status}.",
-        Reason.TIMEOUT: f"Error: the program was stopped after {limits.wall_s:g} s.",
-        Reason.MEMORY: f"Error: the program needed more than {limits.memory_mb} MiB of memory.",
-        Reason.OUTPUT: "Error: the program was stopped because it printed too much.",
-        Reason.KILLED: "Error: the program crashed.",
-    }[result.reason]
-    return "\n".join(part for part in (printed, trouble) if part)
-
-
-def _tail(text: str) -> str:
-    return "\n".join(text.rstrip().splitlines()[-ERROR_LINES:])
