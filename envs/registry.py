@@ -30,6 +30,7 @@ Factory = str | Callable[..., TextEnv]
 
 _LIBRARY = {
     "quintain/BFCL-v0": "quintain.envs.library.bfcl:BFCL",
+    "quintain/Booking-v0": "quintain.envs.library.booking:Booking",
     "quintain/Calculator-v0": "quintain.envs.library.calculator:Calculator",
     "quintain/Countdown-v0": "quintain.envs.library.countdown:Countdown",
     "quintain/Extraction-v0": "quintain.envs.library.extraction:Extraction",
@@ -42,10 +43,14 @@ _LIBRARY = {
     "quintain/Mastermind-v0": "quintain.envs.library.mastermind:Mastermind",
     "quintain/MathRows-v0": "quintain.envs.library.math_rows:MathRows",
     "quintain/Mixture-v0": "quintain.envs.mixture:MixtureEnv",
+    "quintain/Negotiation-v0": "quintain.envs.library.negotiation:Negotiation",
     "quintain/Sokoban-v0": "quintain.envs.library.sokoban:Sokoban",
     "quintain/TicTacToe-v0": "quintain.envs.library.tic_tac_toe:TicTacToe",
     "quintain/WordProblems-v0": "quintain.envs.library.word_problems:WordProblems",
     "quintain/Wordle-v0": "quintain.envs.library.wordle:Wordle",
+<<<<<<< HEAD
+=======
+>>>>>>> b9d0720 (Dialogues with a scripted other side: a negotiation with exact gains, a booking)
 }
 _known: dict[
     str, Factory
