@@ -48,9 +48,6 @@ _LIBRARY = {
     "quintain/TicTacToe-v0": "quintain.envs.library.tic_tac_toe:TicTacToe",
     "quintain/WordProblems-v0": "quintain.envs.library.word_problems:WordProblems",
     "quintain/Wordle-v0": "quintain.envs.library.wordle:Wordle",
-<<<<<<< HEAD
-=======
->>>>>>> b9d0720 (Dialogues with a scripted other side: a negotiation with exact gains, a booking)
 }
 _known: dict[
     str, Factory
