@@ -201,9 +201,10 @@ class Booking(TextEnv):
             return self._booked([field.lower() for field in booking.groups()])
         if _MEANT.search(reply.content):
             return _HOW
-        sentences = _SENTENCE_END.split(reply.content)
-        questions = "".join(sentence for sentence in sentences if sentence.endswith("?")) or reply.content
-        asked = [topic for topic, words in TOPICS.items() if words.search(questions[-_HEARD:])]
+        heard = reply.content[-_HEARD:]
+        sentences = _SENTENCE_END.split(heard)
+        questions = "".join(sentence for sentence in sentences if sentence.endswith("?")) or heard
+        asked = [topic for topic, words in TOPICS.items() if words.search(questions)]
         if not asked:
             return _LOST
         if len(asked) > 2:
