@@ -273,20 +273,49 @@ def audit(
     raise typer.Exit(code)
 
 
-@app.command("envs")
-def list_environments() -> None:
-    """List the environments that can be trained on and played."""
+@app.command("envs", epilog="Example:  quintain envs quintain/Calculator-v0")
+def list_environments(
+    env_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Say all about this one.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the environment.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="Only those with this tag, such as math or game.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the environments that can be trained on and played, or describe one."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from .envs.registry import list_envs, load
+    from .envs_cli import show_list, show_one
+    from .tools.errors import UserError
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for env_id in list_envs():
-        first = (load(env_id).__doc__ or "").strip().partition("\n")[0]
-        table.add_row(Text(env_id, "bold"), Text(first))
-    Console().print(table)
+    if env_id is None:
+        show_list(Console(), tag, as_json=as_json)
+        return
+    if tag is not None:
+        raise UserError(f"--tag {tag} is for the list: leave it out, or the id {env_id}")
+    show_one(Console(), env_id, _env_options(options), as_json=as_json)
+
+
+@app.command(epilog="Example:  quintain new word-chains --kind game")
+def new(
+    name: Annotated[
+        str, typer.Argument(help="Of the project and its folder: lower case, such as word-chains.")
+    ],
+    kind: Annotated[str, typer.Option(help="single-turn, tool or game.")] = "single-turn",
+    parent: Annotated[
+        Path | None, typer.Option("--in", metavar="DIR", help="Where; by default here.")
+    ] = None,
+) -> None:
+    """Make an environment package to start from, with tests, that passes its own audit."""
+    from .scaffold import module_of, scaffold
+
+    folder = scaffold(name, kind, parent)
+    module = module_of(name)
+    print(f"{folder} holds a {kind} environment that works: change it step by step.\n")
+    print(f"  cd {folder}")
+    print('  pip install -e ".[dev]"')
+    print("  pytest")
+    print(f"  $EDITOR src/{module}/environment.py")
 
 
 @app.command()

@@ -123,3 +123,12 @@ def test_a_number_argument_is_passed_as_a_number(session, monkeypatch):
 def test_an_unknown_environment_is_the_users_mistake(session):
     with pytest.raises(UserError, match="did you mean 'quintain/Calculator-v0'"):
         session(env_id="quintain/Calculater-v0")
+
+
+def test_every_environment_can_be_played_to_its_end(env_case, monkeypatch):
+    env_id, options = env_case
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stdin", io.StringIO("I do not know.\n" * 300))
+    score = play(env_id, options, seed=1, console=Console(file=screen, width=100))
+    assert score is not None
+    assert "Score 0" in screen.getvalue()

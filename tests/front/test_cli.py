@@ -274,7 +274,7 @@ def test_commands_that_list(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "play", "envs", "options", "report", "version", "doctor", "verify"]
+    "command", ["train", "play", "envs", "new", "options", "report", "version", "doctor", "verify"]
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
