@@ -201,6 +201,8 @@ class Tier(StrEnum):
     """One warm bubblewrap per worker, fresh namespaces per box."""
     BWRAP_PER_BOX = "bwrap-per-box"
     """One bubblewrap per box; for machines where it may not be nested."""
+    LANDLOCK = "landlock"
+    """No namespaces: Landlock, a stricter system call filter and a watchdog. It has gaps; see `Capabilities.gaps`."""
     DOCKER = "docker"
     """One container per box."""
     NONE = "none"

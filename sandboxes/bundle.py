@@ -6,7 +6,19 @@ import marshal
 from functools import cache
 from pathlib import Path
 
-MODULES = ("system", "seccomp", "values", "files", "job", "repl", "calls", "box", "server", "stream")
+MODULES = (
+    "system",
+    "seccomp",
+    "values",
+    "files",
+    "job",
+    "repl",
+    "calls",
+    "box",
+    "landlock",
+    "server",
+    "stream",
+)
 """In the order of their imports."""
 
 _BOOT = """\

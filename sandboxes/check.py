@@ -46,6 +46,8 @@ class Check:
     """The promise in words."""
     body: Callable[[Ground], Awaitable[None]]
     """Tries it; raises `Broken`."""
+    gap: str = ""
+    """The gap of `Capabilities.gaps` that, where it is declared, says that this is not promised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class CheckResult:
     promise: str
     """The promise in words."""
     held: bool | None
-    """Whether it was kept; None when the backend does not offer it."""
+    """Whether it was kept; None when the backend does not offer it, or declares that it does not promise it."""
     detail: str = ""
     """What was seen, when it was not kept or not offered."""
     seconds: float = 0.0
@@ -212,7 +214,8 @@ async def _try(check: Check, ground: Ground, seconds: float) -> tuple[bool | Non
     try:
         await asyncio.wait_for(check.body(ground), seconds)
     except Broken as broken:
-        return False, str(broken)
+        declared = ground.sandbox.capabilities.gaps.get(check.gap)
+        return (None, f"declared: {declared} ({broken})") if declared else (False, str(broken))
     except NotOffered as missing:
         return None, str(missing)
     except TimeoutError:

@@ -20,11 +20,23 @@ CHECKS: list[Check] = []
 """All of them, in order."""
 
 
-def promise(body: Callable[[Ground], Awaitable[None]]) -> Callable[[Ground], Awaitable[None]]:
+Body = Callable[[Ground], Awaitable[None]]
+
+
+def promise(body: Body) -> Body:
     """Add a check to the suite."""
-    words = " ".join((body.__doc__ or "").split())
-    CHECKS.append(Check(body.__name__.replace("_", "-"), words, body))
-    return body
+    return promise_but("")(body)
+
+
+def promise_but(gap: str) -> Callable[[Body], Body]:
+    """Add a check of what a backend may declare as a gap of this name, and then need not keep."""
+
+    def add(body: Body) -> Body:
+        words = " ".join((body.__doc__ or "").split())
+        CHECKS.append(Check(body.__name__.replace("_", "-"), words, body, gap))
+        return body
+
+    return add
 
 
 # --- running --------------------------------------------------------------------------------------------------
@@ -320,7 +332,8 @@ async def output_flood(g: Ground) -> None:
 async def disk_bounded(g: Ground) -> None:
     """The working folder, /tmp and /dev/shm have a quota: together, or each where the capabilities say so."""
     code = (
-        "n = 0\nfor folder in ('/work', '/tmp', '/dev/shm'):\n    try:\n        f = open(folder + '/big', 'wb')\n"
+        "import os\nn = 0\nfor folder in (os.getcwd(), os.environ['TMPDIR'], '/dev/shm'):\n"
+        "    try:\n        f = open(folder + '/big', 'wb')\n"
         "        for _ in range(300): f.write(b'x' * (1 << 20)); f.flush(); n += 1\n    except OSError: pass\nprint(n)"
     )
     result = await g.python(code)
@@ -368,7 +381,8 @@ async def host_unwritten(g: Ground) -> None:
 @promise
 async def host_processes_unseen(g: Ground) -> None:
     """No process of the host can be seen."""
-    result = await g.python("import os; print(sum(n.isdigit() for n in os.listdir('/proc')))")
+    code = "import os\ntry: print(sum(n.isdigit() for n in os.listdir('/proc')))\nexcept OSError: print(0)"
+    result = await g.python(code)
     need(result.ok and int(result.stdout) <= 4, f"{result.stdout!r} processes are to be seen")
 
 
@@ -386,10 +400,13 @@ async def network_closed(g: Ground) -> None:
 @promise
 async def not_root(g: Ground) -> None:
     """Programs run as an ordinary user, without capabilities, and cannot gain privileges."""
-    result = await g.bash("id -u; grep -E '^(CapEff|CapPrm|NoNewPrivs)' /proc/self/status")
-    words = result.stdout.split()
-    need(words[0] != "0", "the user is root")
-    same([int(words[2], 16), int(words[4], 16), words[6]], [0, 0, "1"], "capabilities and no_new_privs")
+    code = (
+        "import ctypes, os\nlibc = ctypes.CDLL(None)\nsets = (ctypes.c_uint32 * 6)()\n"
+        "libc.capget((ctypes.c_uint32 * 2)(0x20080522, 0), sets)\n"
+        "print(os.geteuid() == 0, sum(sets), libc.prctl(39, 0, 0, 0, 0))"
+    )
+    result = await g.python(code)
+    same(result.stdout, "False 0 1\n", "being root, capabilities and no_new_privs")
 
 
 @promise
@@ -423,9 +440,8 @@ async def odd_sockets_closed(g: Ground) -> None:
 @promise
 async def descriptors_closed(g: Ground) -> None:
     """A program starts with its three streams and no other descriptor."""
-    code = "import os\nprint(sorted(os.listdir('/proc/self/fd')))"
-    result = await g.python(code)
-    same(result.stdout, "['0', '1', '2', '3']\n", "open descriptors (3 is the listing itself)")
+    code = "import os\nfor fd in range(4096):\n    try: os.fstat(fd); print(fd, end=' ')\n    except OSError: pass"
+    same((await g.python(code)).stdout, "0 1 2 ", "open descriptors")
 
 
 @promise
@@ -483,7 +499,7 @@ async def files_listed(g: Ground) -> None:
     same(found, [("d", "dir"), ("d/f", "file"), ("d/l", "link"), ("with space", "file")], "the list")
 
 
-@promise
+@promise_but("metadata")
 async def snapshot_restored(g: Ground) -> None:
     """A snapshot brings the working folder back as it was: content, modes, links, nothing else."""
     await g.bash("mkdir d; echo one > d/f; chmod 751 d/f; ln -s d/f l")

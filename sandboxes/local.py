@@ -7,20 +7,27 @@ process of a box) and `job` (the process that becomes the program).
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from .agent.files import remove
 from .base import Capabilities, Limits, LimitsError, SandboxClosed, SandboxUnavailable, Tier, WorkerDied
 from .link import Link
-from .machine import find_bubblewrap, find_interpreter
+from .machine import WORKER_UID, find_bubblewrap, find_interpreter
 from .socket_link import SocketLink
-from .worker import Worker, WorkerSpec
+from .worker import Worker, WorkerSpec, box_folder
 
 LANGUAGES = ("python", "bash")
+BOXES = "quintain-boxes-"
+"""How the folders of boxes are named where they have no file system of their own, before the supervisor's number."""
+EMPTY_S = 1.0
+"""How long after a box's end its folder is removed: its init ends the processes first."""
 BOXES_PER_WORKER = 20_000
 """After so many boxes a worker is replaced, whatever its state."""
 
@@ -30,6 +37,14 @@ _NOTHING = "opened with unsafe_allow='none': programs run as this user, with all
 GAPS: dict[Tier, dict[str, str]] = {
     Tier.FULL: {"aggregate_memory": _WATCHDOG},
     Tier.BWRAP_PER_BOX: {"aggregate_memory": _WATCHDOG, "disk": _EACH},
+    Tier.LANDLOCK: {
+        "aggregate_memory": _WATCHDOG,
+        "disk": "a file is bounded by the kernel; those of a box, unless deleted, are summed four times a second",
+        "processes": "counted with all others of the user: a box has its share beside what ran when it was opened",
+        "paths": "there are no /work, /tmp and /dev/shm of its own: a box lives in a folder of this machine's",
+        "proc": "/proc is closed, also to programs that want to see themselves (ps, process substitution in bash)",
+        "metadata": "that a file of this machine exists, its size and its times can be seen; no modes can be changed",
+    },
     Tier.NONE: {"isolation": _NOTHING},
 }
 """What each tier does not promise."""
@@ -49,12 +64,15 @@ class LocalBackend:
             raise LimitsError(f"workers must be at least 1, got {workers}.")
         self.tier = tier
         self._spec = WorkerSpec(
-            bwrap="" if tier is Tier.NONE else find_bubblewrap(),
+            bwrap="" if tier in (Tier.NONE, Tier.LANDLOCK) else find_bubblewrap(),
             python=find_interpreter(),
             preload=tuple(preload),
-            single=tier is not Tier.FULL,
+            single=tier in (Tier.BWRAP_PER_BOX, Tier.NONE),
             unsafe=tier is Tier.NONE,
+            landlock=tier is Tier.LANDLOCK,
+            folder=boxes_folder() if tier is Tier.LANDLOCK else "",
         )
+        self._folders = 0
         self._wanted = workers
         self._workers: list[Worker] = []
         self._starting = asyncio.Lock()
@@ -89,15 +107,34 @@ class LocalBackend:
             )
         if self._closed:
             raise SandboxClosed("This backend is closed.")
-        if self.tier is not Tier.FULL:
+        if self._spec.single:
             return await self._open_single(limits)
         for _ in range(3):
             worker = await self._worker()
             try:
+                if self.tier is Tier.LANDLOCK:
+                    return self._open_in_folder(worker, limits)
                 return worker.open_box(limits)
             except WorkerDied:
                 self._retire(worker)
         raise WorkerDied("Three workers in a row died before a box could be opened.")
+
+    def _open_in_folder(self, worker: Worker, limits: Limits) -> SocketLink:
+        self._folders += 1
+        name = f"box-{self._folders}"
+        for part in ("", "work", "tmp"):
+            made = Path(self._spec.folder, name, part)
+            made.mkdir()
+            if os.geteuid() == 0:
+                os.chown(made, WORKER_UID, WORKER_UID)
+        loop = asyncio.get_running_loop()
+        link = worker.open_box(limits, box_folder(self._spec, name))
+
+        def close() -> None:  # a thread's work: a program may have left a million files
+            loop.call_later(EMPTY_S, loop.run_in_executor, None, empty, f"{self._spec.folder}/{name}")
+
+        link.on_close(close)
+        return link
 
     async def _open_single(self, limits: Limits) -> SocketLink:
         folder = ""
@@ -146,6 +183,25 @@ class LocalBackend:
         self._closed = True
         for worker in list(self._workers):
             self._retire(worker)
+        if self.tier is Tier.LANDLOCK:
+            await asyncio.to_thread(empty, self._spec.folder)
+
+
+def boxes_folder() -> str:
+    """Make a folder for boxes; those of supervisors that were killed are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{BOXES}*"):
+        pid = left.name.removeprefix(BOXES).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            empty(str(left))
+    made = tempfile.mkdtemp(prefix=f"{BOXES}{os.getpid()}-")
+    Path(made).chmod(0o711)  # a box's own user walks through; nobody lists it
+    return os.path.realpath(made)
+
+
+def empty(folder: str) -> None:
+    """Remove a folder of a box whose processes have ended, whatever modes its files have."""
+    with suppress(OSError):
+        remove(folder)
 
 
 def usable(worker: Worker) -> bool:
@@ -159,6 +215,7 @@ def unavailable(reasons: dict[Tier, SandboxUnavailable], min_tier: Tier) -> Sand
     return SandboxUnavailable(
         f"No local sandbox of tier {min_tier} or better can be opened on this machine. {said} "
         "Either let unprivileged user namespaces work (install the distribution's bubblewrap, whose AppArmor "
-        "profile allows them; `quintain doctor` says more), or use Docker: open_sandbox('docker'). Inside a machine "
-        "that you would throw away, unsafe_allow='none' runs programs without isolation."
+        "profile allows them; `quintain doctor` says more), or use Docker: open_sandbox('docker'). "
+        "min_tier='landlock' allows a tier that needs no namespaces and declares its gaps. Inside a machine that "
+        "you would throw away, unsafe_allow='none' runs programs without isolation."
     )

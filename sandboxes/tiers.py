@@ -15,7 +15,7 @@ from .link import finish
 from .local import LocalBackend, unavailable
 from .payload import program
 
-ORDER = (Tier.FULL, Tier.BWRAP_PER_BOX)
+ORDER = (Tier.FULL, Tier.BWRAP_PER_BOX, Tier.LANDLOCK)
 """The isolated tiers of the local backend, best first."""
 
 TRIAL = Limits(wall_s=10.0, memory_mb=256, disk_mb=16)

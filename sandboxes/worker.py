@@ -24,6 +24,8 @@ from .socket_link import SocketLink, memory_file
 
 START_S = 60.0
 """How long a worker may take to start: its preloaded imports happen in this time."""
+SHOWN_OF_ETC = ("alternatives", "ld.so.cache", "ssl/certs", "localtime")
+"""What of /etc a program can read: what the system's programs and libraries do not start without."""
 OPEN_INODES_PER_MB = 64
 """Files a box may have for each MiB of its quota; an empty file costs kernel memory too."""
 
@@ -42,10 +44,12 @@ class WorkerSpec:
     """Whether the worker is itself the one box (no namespaces inside it)."""
     unsafe: bool = False
     """Whether there is no bubblewrap around it at all."""
+    landlock: bool = False
+    """Whether there is none because boxes are kept by Landlock."""
     disk_mb: int = 0
     """For a single box: its quota."""
     folder: str = ""
-    """For an unsafe box: its folder on this machine."""
+    """A folder on this machine: of the one box, if it is unsafe; with Landlock, of all its boxes."""
 
 
 class Worker:
@@ -122,8 +126,8 @@ class Worker:
             f"A worker did not start. {said.splitlines()[-1] if said else words}".strip()
         )
 
-    def open_box(self, limits: Limits) -> SocketLink:
-        """Open a box; that it was refused shows at its first job."""
+    def open_box(self, limits: Limits, folder: str = "") -> SocketLink:
+        """Open a box (in this folder, where it has no file system of its own); a refusal shows at its first job."""
         loop = asyncio.get_running_loop()
         self.opened += 1
         if self.spec.single:
@@ -131,7 +135,8 @@ class Worker:
             self.boxes.add(link)
             return link
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        message = marshal.dumps(("open", limits.disk_mb << 20, limits.disk_mb * OPEN_INODES_PER_MB + 64), 2)
+        inodes = limits.disk_mb * OPEN_INODES_PER_MB + 64
+        message = marshal.dumps(("open", limits.disk_mb << 20, inodes, folder), 2)
         rights = array.array("i", [theirs.fileno()])
         try:
             self._sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
@@ -197,11 +202,15 @@ def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
         "filter": not spec.unsafe,
         "work": f"{spec.folder}/work" if spec.unsafe else "/work",
         "scratch": f"{spec.folder}/tmp" if spec.unsafe else "/tmp",
+        "readable": None,
     }
+    if spec.landlock:
+        return landlock_plan(spec, options, code)
     if spec.unsafe:
         text = boot("server", options, list(spec.python.site), fd=code)
         argv = [f"{spec.python.base}/{spec.python.executable}", "-S", "-s", "-c", text]
-        return {"uid": None, "stage": "", "trees": [], "argv": argv}
+        environment_ = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        return {"uid": None, "stage": "", "trees": [], "argv": argv, "environment": environment_}
     sites = [f"/opt/site{i}" for i in range(len(spec.python.site))]
     program = [
         f"/opt/python/{spec.python.executable}",
@@ -223,7 +232,51 @@ def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
         "stage": STAGE,
         "trees": trees if root else [],
         "argv": argv,
+        "environment": {},
     }
+
+
+def landlock_plan(spec: WorkerSpec, options: dict[str, object], code: int) -> dict[str, object]:
+    """The same without bubblewrap: what may be read is named to the server, which confines each box to it."""
+    hidden = hidden_trees(spec)
+    trees = [spec.python.base, *spec.python.site]
+    seen = {tree: f"{STAGE}/tree{i}" if tree in hidden else tree for i, tree in enumerate(trees)}
+    base, *sites = (seen[tree] for tree in trees)
+    options["readable"] = [*(str(path) for path in system_paths()), base, *sites]
+    values = variables(spec, sites, base)
+    argv = [f"{base}/{spec.python.executable}", "-S", "-s", "-c", boot("server", options, sites, fd=code)]
+    gathered = [(tree, seen[tree].rpartition("/")[2]) for tree in hidden]
+    return {
+        "uid": WORKER_UID if os.geteuid() == 0 else None,
+        "stage": STAGE,
+        "trees": [*gathered, (spec.folder, "boxes")] if hidden else [],
+        "argv": argv,
+        "environment": values,
+    }
+
+
+def hidden_trees(spec: WorkerSpec) -> list[str]:
+    """The trees that root's worker, another user, cannot walk to; they are then bound to a place it can reach."""
+
+    def open_to_all(path: Path) -> bool:
+        above = all(folder.stat().st_mode & 0o001 for folder in path.parents)
+        return above and path.stat().st_mode & 0o005 == 0o005
+
+    if os.geteuid() != 0:
+        return []
+    return [tree for tree in (spec.python.base, *spec.python.site) if not open_to_all(Path(tree))]
+
+
+def box_folder(spec: WorkerSpec, name: str) -> str:
+    """A box's folder as its worker sees it."""
+    return f"{STAGE}/boxes/{name}" if hidden_trees(spec) else f"{spec.folder}/{name}"
+
+
+def system_paths() -> list[Path]:
+    """The programs and libraries of the machine."""
+    names = ("usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32")
+    found = [Path("/", name) for name in names if Path("/", name).is_dir()]
+    return found + [Path("/etc", name) for name in SHOWN_OF_ETC if Path("/etc", name).exists()]
 
 
 def namespaces(single: bool) -> list[str]:
@@ -252,7 +305,7 @@ def system_folders() -> list[str]:
     for hidden in ("/usr/local/etc", "/usr/src"):
         if Path(hidden).is_dir():
             argv += ["--tmpfs", hidden, "--remount-ro", hidden]
-    for name in ("alternatives", "ld.so.cache", "ssl/certs", "localtime"):
+    for name in SHOWN_OF_ETC:
         if Path("/etc", name).exists():
             argv += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
     return argv
@@ -276,8 +329,16 @@ def own_folders(spec: WorkerSpec, seen: dict[str, str]) -> list[str]:
 
 def environment(spec: WorkerSpec, sites: Sequence[str]) -> list[str]:
     """A clean environment; nothing of the supervisor's."""
+    argv = ["--clearenv"]
+    for name, value in variables(spec, sites, "/opt/python").items():
+        argv += ["--setenv", name, value]
+    return [*argv, "--chdir", "/"]
+
+
+def variables(spec: WorkerSpec, sites: Sequence[str], base: str) -> dict[str, str]:
+    """The environment of programs."""
     values = {
-        "PATH": "/opt/python/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{base}/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": "/work",
         "USER": "sandbox",
         "LANG": "C.UTF-8",
@@ -290,8 +351,5 @@ def environment(spec: WorkerSpec, sites: Sequence[str]) -> list[str]:
         "MKL_NUM_THREADS": "1",
     }
     if spec.python.library_path:
-        values["LD_LIBRARY_PATH"] = f"/opt/python/{spec.python.library_path}"
-    argv = ["--clearenv"]
-    for name, value in values.items():
-        argv += ["--setenv", name, value]
-    return [*argv, "--chdir", "/"]
+        values["LD_LIBRARY_PATH"] = f"{base}/{spec.python.library_path}"
+    return values

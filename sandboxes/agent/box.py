@@ -21,6 +21,8 @@ TICK_S = 0.05
 """How often the memory of a box is summed while a job runs."""
 IDLE_TICK_S = 0.25
 """The same while only sessions are open and none of them was touched by us."""
+FULL_LOOKS = 5
+"""Every how many of these looks what a box has on disk is summed, where no file system bounds it."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # a job as the box knows it; a plain list keeps the start of a job cheap
@@ -30,8 +32,19 @@ PID, NUMBER, DEADLINE, MEMORY, SESSION, STARTED, STATUS_FD, REASON = range(8)
 class Box:
     """The jobs of one box. `report` is called with (number, reason, status, wall, cpu, rss, error text)."""
 
-    def __init__(self, report: Callable[..., None], *, base_pages: int, sweep: bool) -> None:
+    def __init__(
+        self,
+        report: Callable[..., None],
+        *,
+        base_pages: int,
+        sweep: bool,
+        alone: bool = True,
+        full: Callable[[], bool] | None = None,
+    ) -> None:
         self.report = report
+        self.alone = alone  # whether /proc shows this box's processes and no others
+        self.full = full  # whether the box has too much on disk, where no file system says so
+        self.looks = 0
         self.base_pages = (
             base_pages  # private pages every fork of the interpreter has before it does anything
         )
@@ -94,11 +107,17 @@ class Box:
             if self.memory() > allowed:
                 for entry in list(self.running.values()):
                     self.stop(entry[NUMBER], "memory")
+            self.looks += 1
+            if self.full is not None and self.looks % FULL_LOOKS == 0 and self.full():
+                for entry in list(self.running.values()):
+                    self.stop(entry[NUMBER], "cancelled")
 
     def memory(self) -> int:
         """Bytes of private memory of all processes of the box, except this one."""
-        if self.sweep:
+        if self.sweep and self.alone:
             names = [n for n in os.listdir("/proc") if n.isdigit() and n not in ("1", self.own)]
+        elif self.sweep:
+            names = descendants(self.own)
         else:
             names = [str(pid) for entry in self.running.values() for pid in _family(entry[PID])]
         return sum(max(0, system.pages(name)[0] - self.base_pages) for name in names) * PAGE
@@ -215,6 +234,30 @@ def _family(pid: int) -> list[int]:
                 found.add(other)
                 grown = True
     return sorted(found)
+
+
+def descendants(pid: str) -> list[str]:
+    """All processes below one, by the kernel's own lists of children."""
+    found: list[str] = []
+    todo = [pid]
+    while todo:
+        children = children_of(todo.pop())
+        found += children
+        todo += children
+    return found
+
+
+def children_of(pid: str) -> list[str]:
+    """The children of all threads of a process."""
+    found: list[str] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            fd = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY | os.O_CLOEXEC)
+            found += os.read(fd, 1 << 16).decode().split()
+            os.close(fd)
+    except OSError:  # it has ended
+        pass
+    return found
 
 
 def _read_all(fd: int) -> str:

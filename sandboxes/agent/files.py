@@ -35,6 +35,8 @@ def start(data: bytes) -> Callable[[int], None]:
             os.write(2, str(error).encode("utf-8", "replace"))
         except OSError as error:
             os.write(2, explain(error).encode("utf-8", "replace"))
+        except RecursionError:
+            os.write(2, b"folders are nested too deep")
         os._exit(1)
 
     return body
@@ -218,13 +220,33 @@ def unpack() -> None:
 
 
 def remove(path: str) -> None:
-    """Delete a file, or a folder with all in it, whatever its mode."""
+    """Delete a file, or a folder with all in it, whatever its mode and however deep.
+
+    What lies below a folder is moved up beside it, a level at a time: no path grows too long, and nothing recurs.
+    """
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
         return
     os.chmod(path, 0o700)
-    for name in os.listdir(path):
-        remove(f"{path}/{name}")
+    moved = 0
+    while names := os.listdir(path):
+        for name in names:
+            folder = f"{path}/{name}"
+            if os.path.islink(folder) or not os.path.isdir(folder):
+                os.unlink(folder)
+                continue
+            os.chmod(folder, 0o700)
+            for inner in os.listdir(folder):
+                full = f"{folder}/{inner}"
+                if os.path.islink(full) or not os.path.isdir(full):
+                    os.unlink(full)
+                    continue
+                os.chmod(full, 0o700)
+                moved += 1
+                while os.path.lexists(f"{path}/moved-{moved}"):
+                    moved += 1
+                os.rename(full, f"{path}/moved-{moved}")
+            os.rmdir(folder)
     os.rmdir(path)
 
 

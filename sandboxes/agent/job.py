@@ -26,7 +26,11 @@ SETUP_FAILED = 125
 base_bytes = 0
 """Address space of the interpreter before any job; set by the server after its imports."""
 count_processes = True
-"""Whether the kernel's limit of a user's processes counts this box's alone."""
+"""Whether the kernel's limit of a user's processes is to be used."""
+process_room = 1
+"""What it counts beside the job's own: the box's init; where users are not namespaced, all else of the user."""
+confine: Callable[[], None] | None = None
+"""What a job does to itself before its program, beside the limits; file operations of ours are exempt."""
 last_victim = True
 """Whether the server has already made all its children the first to go when memory is short."""
 work = "/work"
@@ -46,6 +50,8 @@ def enter(kind: str, limits: tuple, fds: list[int], status: int) -> None:  # typ
             channel = _settle(limits, fds, status)
             body = PROGRAMS[kind](_read(3))
             if kind != "files":  # those stay closed to the box's other processes
+                if confine is not None:
+                    confine()
                 system.prctl(system.PR_SET_DUMPABLE, 1)
                 if not last_victim:
                     system.write("/proc/self/oom_score_adj", "1000")
@@ -85,9 +91,7 @@ def _settle(limits: tuple, fds: list[int], status: int) -> int:  # type: ignore[
         ("disk_mb", resource.RLIMIT_FSIZE, size, size),
     ]
     if count_processes:
-        named.append(
-            ("processes", resource.RLIMIT_NPROC, processes, processes + 1)
-        )  # the box's init counts as one
+        named.append(("processes", resource.RLIMIT_NPROC, processes, processes + process_room))
     for name, kind, asked, value in named:
         try:
             set_(kind, (value, value))

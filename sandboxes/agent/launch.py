@@ -60,14 +60,15 @@ def main() -> None:
     os.close(write)
     os.dup2(read, 0)
     libc = ctypes.CDLL(None, use_errno=True)
-    if plan["uid"] is not None:
+    if plan["trees"]:
         gather(libc, plan["stage"], plan["trees"])
+    if plan["uid"] is not None:
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write("1000")  # by root, so that nothing inside can lower it again
         os.setgroups([])
         os.setresgid(plan["uid"], plan["uid"], plan["uid"])
         os.setresuid(plan["uid"], plan["uid"], plan["uid"])
-    os.execve(plan["argv"][0], plan["argv"], {})
+    os.execve(plan["argv"][0], plan["argv"], plan["environment"])
 
 
 if __name__ == "__main__":

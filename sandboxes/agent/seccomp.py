@@ -94,7 +94,63 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     # memory that no limit of ours counts
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
 }
+COUNTED_BY_CGROUP = ("memfd_create", "shmget", "semget", "msgget")
+"""Of these, what may be let through where a control group counts the memory."""
+
+# name: numbers, and which argument says whose: it has to be 0, the caller itself
+ONLY_ONESELF: dict[str, tuple[int, int, int]] = {
+    "prlimit64": (302, 261, 0),
+    "sched_setaffinity": (203, 122, 0),
+    "sched_setscheduler": (144, 119, 0),
+    "sched_setparam": (142, 118, 0),
+    "sched_setattr": (314, 274, 0),
+    "setpriority": (141, 140, 1),
+    "ioprio_set": (251, 30, 1),
+}
+"""Limits and priorities: a program could starve or end the init of its box, which has the same user."""
+
+NO_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
+    # modes, owners and attributes of files outside, which Landlock does not guard
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "setxattrat": (463, 463),
+    "removexattrat": (466, 466),
+    "inotify_add_watch": (254, 27),
+    # memory and messages shared with others of the same user
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    # connections; a socket pair can still be made
+    "socket": (41, 198),
+}
+"""What is denied as well where no namespace keeps the rest of the machine away."""
+UTIMENSAT = (280, 88)
 
 CLONE = (56, 220)
 CLONE3 = (435, 435)
@@ -140,6 +196,9 @@ def build(machine: str, *, leave_out: tuple[str, ...] = (), only: tuple[str, ...
         number = numbers[column]
         if number is not None and wanted(name):
             code += [(_JEQ, 0, 1, number), (_RET, 0, 0, ERRNO | EPERM)]
+    for name, (x86, arm, argument) in ONLY_ONESELF.items():
+        if wanted(name):
+            code += _argument_zero((x86, arm)[column], argument)
     if wanted("clone3"):
         code += [(_JEQ, 0, 1, CLONE3[column]), (_RET, 0, 0, ERRNO | ENOSYS)]  # libc then uses clone
     if wanted("clone"):
@@ -160,5 +219,34 @@ def build(machine: str, *, leave_out: tuple[str, ...] = (), only: tuple[str, ...
         for left, request in zip(range(len(TERMINAL_TRICKS), 0, -1), TERMINAL_TRICKS):
             code += [(_JEQ, left, 0, request)]
         code += [(_RET, 0, 0, ALLOW), (_RET, 0, 0, ERRNO | EPERM)]
-    code += [(_RET, 0, 0, ALLOW)]
-    return b"".join(struct.pack("<HBBI", *line) for line in code)
+    return _assemble(code)
+
+
+def build_without_namespaces(machine: str) -> bytes:
+    """Assemble the program that goes on top where there are no namespaces."""
+    column = 0 if machine == "x86_64" else 1
+    code = [(_LD, 0, 0, 0)]
+    for numbers in NO_NAMESPACES.values():
+        number = numbers[column]
+        if number is not None:
+            code += [(_JEQ, 0, 1, number), (_RET, 0, 0, ERRNO | EPERM)]
+    code += _argument_zero(UTIMENSAT[column], 1)  # times of an open file (no path) only
+    return _assemble(code)
+
+
+def _argument_zero(number: int, which: int) -> list[tuple[int, int, int, int]]:
+    """Let a call through only if both halves of one argument are zero."""
+    low = 16 + 8 * which
+    return [
+        (_JEQ, 0, 6, number),
+        (_LD, 0, 0, low),
+        (_JEQ, 0, 2, 0),
+        (_LD, 0, 0, low + 4),
+        (_JEQ, 1, 0, 0),
+        (_RET, 0, 0, ERRNO | EPERM),
+        (_RET, 0, 0, ALLOW),
+    ]
+
+
+def _assemble(code: list[tuple[int, int, int, int]]) -> bytes:
+    return b"".join(struct.pack("<HBBI", *line) for line in [*code, (_RET, 0, 0, ALLOW)])

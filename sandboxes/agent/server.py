@@ -17,7 +17,7 @@ import resource
 import select
 import sys
 
-from . import box, files, job, seccomp, system
+from . import box, files, job, landlock, seccomp, system
 
 NAMESPACES = system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS | system.CLONE_NEWIPC
 MESSAGE = 1 << 16
@@ -37,7 +37,19 @@ def receive(sock: _socket.socket) -> tuple[bytes, list[int]]:
 
 
 def main(options: dict) -> None:  # type: ignore[type-arg]
-    """Serve until the supervisor goes away. `options`: preload, single (no namespaces), fd, filter."""
+    """Serve until the supervisor goes away.
+
+    `options`: preload, fd, filter, single (this process is the one box), readable (there are no namespaces; boxes
+    are kept by Landlock, with these paths to read).
+    """
+    readable = options["readable"]
+    if readable is not None and landlock.abi() < landlock.NEEDED_ABI:
+        found = landlock.abi() or "none"
+        problem = (
+            f"this kernel's Landlock is version {found}, and {landlock.NEEDED_ABI} is needed (Linux 6.12)"
+        )
+        _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, options["fd"]).send(problem.encode())
+        os._exit(1)
     control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, options["fd"])
     problems = []
     for name in options["preload"]:
@@ -57,7 +69,7 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
         program = seccomp.build(system.MACHINE) if options["filter"] else b""
     else:
         for _ in range(REHEARSALS):
-            rehearse()
+            rehearse(sweep=readable is None)
         system.load_filter(seccomp.build(system.MACHINE, leave_out=seccomp.BOX_MAKING))
         program = seccomp.build(system.MACHINE, only=seccomp.BOX_MAKING)
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -73,17 +85,22 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
     waiting = select.poll()
     waiting.register(control.fileno(), select.POLLIN)
     boxes = False
+    known: set[int] = set()
+    if readable is not None:
+        system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
     while True:
         ready = waiting.poll(REAP_MS if boxes else None)
-        boxes = collect()
+        boxes = collect(known)
+        if readable is not None:
+            end_orphans(known)
         if not ready:
             continue
         data, fds = receive(control)
         if not data:
             os._exit(0)
-        _, disk, inodes = marshal.loads(data)
+        _, disk, inodes, folder = marshal.loads(data)
         try:
-            pid = system.clone(NAMESPACES)
+            pid = system.clone(NAMESPACES if readable is None else 0)
         except OSError as error:
             _socket.socket(fileno=fds[0]).send(f"refused {error}".encode())
             continue
@@ -91,8 +108,12 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
             control.close()
             try:
                 own = _socket.socket(fileno=fds[0])
-                enclose(disk, inodes)
-                serve_box(own, program, private)
+                if readable is None:
+                    enclose(disk, inodes)
+                    serve_box(own, program, private)
+                else:
+                    landlock.enclose(folder, readable)
+                    serve_box(own, program, private, folder=folder, disk=disk, inodes=inodes)
             except BaseException as error:
                 try:
                     own.send(f"refused {type(error).__name__}: {error}".encode()[:4000])
@@ -101,11 +122,12 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
             finally:
                 os._exit(1)
         boxes = True
+        known.add(pid)
         for fd in fds:
             os.close(fd)
 
 
-def rehearse() -> None:
+def rehearse(*, sweep: bool) -> None:
     """Go once through what every box and job does, as far as it can be done here without consequences.
 
     The interpreter fills caches and links functions at their first use. What it has done here, before the first
@@ -133,7 +155,7 @@ def rehearse() -> None:
     )
     data, fds = receive(ours)
     marshal.loads(data)
-    inside = box.Box(lambda *words: None, base_pages=0, sweep=True)
+    inside = box.Box(lambda *words: None, base_pages=0, sweep=sweep)
     inside.poller.register(theirs.fileno(), 1)
     inside.start(1, "nothing", False, (1.0, 0.0, 1 << 30, 64, 64, 1 << 20), fds)
     while inside.running:
@@ -146,14 +168,27 @@ def rehearse() -> None:
     os.close(payload)
 
 
-def collect() -> bool:
+def collect(known: set[int]) -> bool:
     """Reap boxes that have ended; whether any is still there."""
     while True:
         try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                return True
+            pid = os.waitpid(-1, os.WNOHANG)[0]
         except ChildProcessError:
             return False
+        if pid == 0:
+            return True
+        known.discard(pid)
+
+
+def end_orphans(known: set[int]) -> None:
+    """Kill what a box left behind that was itself killed: without a namespace, it has become a child of ours."""
+    for child in box.children_of("self"):
+        if int(child) not in known:
+            for pid in (child, *box.descendants(child)):
+                try:
+                    os.kill(int(pid), _signal.SIGKILL)
+                except OSError:
+                    pass
 
 
 def place(options: dict) -> None:  # type: ignore[type-arg]
@@ -181,8 +216,25 @@ def enclose(disk: int, inodes: int) -> None:
     os.chdir("/work")
 
 
-def serve_box(sock: _socket.socket, program: bytes, base_pages: int, *, sweep: bool = True) -> None:
-    """Be the init process of a box until its socket closes. `sweep`: all other processes here are the box's."""
+def serve_box(
+    sock: _socket.socket,
+    program: bytes,
+    base_pages: int,
+    *,
+    sweep: bool = True,
+    folder: str = "",
+    disk: int = 0,
+    inodes: int = 0,
+) -> None:
+    """Be the init process of a box until its socket closes. `sweep`: kill(-1) reaches the box's processes alone.
+
+    With a `folder`, no file system of its own bounds the box: what is in it is summed instead.
+    """
+
+    def full() -> bool:
+        used, entries = landlock.disk_used(folder, inodes)
+        return used > disk or entries > inodes
+
     system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
     system.drop_capabilities()
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
@@ -197,7 +249,9 @@ def serve_box(sock: _socket.socket, program: bytes, base_pages: int, *, sweep: b
             os._exit(0)
 
     last = False
-    inside = box.Box(report, base_pages=base_pages, sweep=sweep)
+    inside = box.Box(
+        report, base_pages=base_pages, sweep=sweep, alone=not folder, full=full if folder else None
+    )
     fd = sock.fileno()
     inside.poller.register(fd, 1)
     while True:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from quintain.sandboxes import Limits, Pool, SandboxUnavailable, open_pool
+from quintain.sandboxes import Pool, SandboxUnavailable, open_pool
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the tables of cases beside the tests
 
-LIMITS = Limits(wall_s=3, memory_mb=256, processes=64, output_bytes=1 << 20, disk_mb=64)
+from attack import LIMITS
 
 
 @pytest.fixture(scope="session")

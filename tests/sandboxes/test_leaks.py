@@ -113,7 +113,7 @@ SUPERVISOR = """
 import asyncio, signal, sys, time
 from quintain.sandboxes import open_pool, Limits
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
-pool = open_pool("local", limits=Limits(wall_s=60), size=8)
+pool = open_pool("local", limits=Limits(wall_s=60), size=8, tier=sys.argv[1])
 async def main():
     tasks = [asyncio.ensure_future(pool.run(code, language=language)) for language, code in (
         ("python", "while True: pass"), ("bash", "sleep 991 & setsid sleep 992 & sleep 993"),
@@ -127,10 +127,21 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_dying_supervisor_takes_everything_along(how: signal.Signals) -> None:
-    open_or_skip().close()
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISOR)], stdout=subprocess.PIPE)
+@pytest.mark.parametrize(
+    ("tier", "how"),
+    [
+        ("full", signal.SIGKILL),
+        ("full", signal.SIGTERM),
+        ("full", signal.SIGINT),
+        ("bwrap-per-box", signal.SIGKILL),
+        ("landlock", signal.SIGKILL),
+    ],
+)
+def test_a_dying_supervisor_takes_everything_along(tier: str, how: signal.Signals) -> None:
+    open_or_skip(tier=tier).close()
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SUPERVISOR), tier], stdout=subprocess.PIPE
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == b"up\n"
     time.sleep(0.2)
@@ -161,7 +172,7 @@ def test_a_supervisor_killed_while_it_starts_leaves_nothing() -> None:
     open_or_skip().close()
     for number in range(12):
         child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(SUPERVISOR)], stdout=subprocess.DEVNULL
+            [sys.executable, "-c", textwrap.dedent(SUPERVISOR), "full"], stdout=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 5
         while not descendants(child.pid) and time.monotonic() < deadline:
