@@ -23,7 +23,7 @@ from .code_tests import AssertTests, FunctionTests, OutputTests, program_in, tes
 from .code_values import same_output, same_value
 
 if TYPE_CHECKING:
-    from ..sandboxes import Functions, Limits, Outcome, Pool
+    from ..sandboxes import Functions, Limits, Outcome, Pool, SandboxError
 
 T = TypeVar("T")
 
@@ -236,7 +236,19 @@ _JUDGE_START_S = 30.0  # the judge's own start (pytest on a loaded machine) is n
 
 
 async def assert_tests(pool: Pool, code: str, tests: AssertTests, limits: Limits) -> list[TestResult]:
-    """Run test code in a box of its own, where the candidate's functions are answered from another box."""
+    """Run test code in a box of its own, where the candidate's functions are answered from another box.
+
+    A box of ours that is lost is tried once more, and then raised: it is no failure of the candidate's.
+    """
+    from ..sandboxes import WorkerDied
+
+    try:
+        return await _assert_tests(pool, code, tests, limits)
+    except WorkerDied:
+        return await _assert_tests(pool, code, tests, limits)
+
+
+async def _assert_tests(pool: Pool, code: str, tests: AssertTests, limits: Limits) -> list[TestResult]:
     count = len(tests.snippets) or 1
     functions = await pool.functions(code, limits=limits)
     try:
@@ -264,19 +276,21 @@ async def assert_tests(pool: Pool, code: str, tests: AssertTests, limits: Limits
         )
     finally:
         await functions.aclose()
+    memory = functions.memory_mb
+    if relay.lost is not None:
+        raise relay.lost
     seconds = result.usage.wall_s
     _, found, listed = result.stdout.rpartition(nonce)
     if relay.broken:
         return [TestResult(False, relay.broken, seconds / count)] * count
     if not found:
         lines = result.stderr.strip().splitlines()
-        return [
-            TestResult(False, f"{result.reason.value}: {lines[-1][:200] if lines else ''}", seconds / count)
-        ] * count
+        why = f"{result.reason.value}: {lines[-1][:200] if lines else ''}"
+        return [TestResult(False, why, seconds / count, memory)] * count
     results = json.loads(listed)
     if not results:
         return [TestResult(False, "no test was collected", seconds)]
-    return [TestResult(bool(good), str(why)[-300:], seconds / len(results)) for good, why in results]
+    return [TestResult(bool(good), str(why)[-300:], seconds / len(results), memory) for good, why in results]
 
 
 class _Relay:
@@ -285,10 +299,19 @@ class _Relay:
     def __init__(self, functions: Functions) -> None:
         self.functions = functions
         self.broken = ""
+        self.lost: SandboxError | None = None
 
     def handler(self, name: str) -> Any:
+        from ..sandboxes import Outcome, SandboxError, Status
+
         async def call(args: list[Any], kwargs: dict[str, Any]) -> Outcome:
-            outcome = await self.functions.call(name, args, kwargs)
+            try:
+                outcome = await self.functions.call(name, args, kwargs)
+            except (
+                SandboxError
+            ) as error:  # ours: the judge's program is ended quickly, and what it says is not used
+                self.lost = error
+                return Outcome(Status.CRASHED, error="lost")
             if outcome.status.value not in {"value", "raised"}:
                 self.broken = self.broken or f"{outcome.status.value}: {outcome.error[:200]}"
             return outcome

@@ -104,10 +104,13 @@ class RewardModel(Verifier):
         return [float(row[0]) for row in logits.float().cpu()]
 
     def _tokens(self, tokenizer: Any, messages: list[Message]) -> list[int]:
+        """Return the tokens of a conversation: at least one, and none for characters that UTF-8 cannot write."""
+        clean: list[Any] = [{**m, "content": _encodable(m["content"])} for m in messages]
         if tokenizer.chat_template:
-            found = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
-            return [int(token) for token in found]
-        return [int(token) for token in tokenizer("\n\n".join(m["content"] for m in messages))["input_ids"]]
+            found = tokenizer.apply_chat_template(clean, tokenize=True, return_dict=False)
+        else:
+            found = tokenizer("\n\n".join(m["content"] for m in clean))["input_ids"]
+        return [int(token) for token in found] or [tokenizer.pad_token_id]
 
     def _loaded(self) -> tuple[Any, Any]:
         if not self._state:
@@ -127,6 +130,10 @@ class RewardModel(Verifier):
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             self._state.update(model=model.to(device).eval(), tokenizer=tokenizer)
         return self._state["model"], self._state["tokenizer"]
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def conversation(episode: Episode) -> list[Message]:

@@ -4,32 +4,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
 import random
+import re
 import string
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quintain.sandboxes import Limits, SandboxUnavailable, open_pool
 from quintain.verifiers import (
     Choice,
+    CodeTests,
+    Endpoint,
     ExactMatch,
     FinalNumber,
+    FirstGraded,
     FuzzyMatch,
+    Gate,
     Instructions,
     JsonFields,
     JsonSchema,
+    Judge,
     MathAnswer,
+    Minimum,
     RegexMatch,
+    RewardModel,
     Tags,
     Task,
     ToolCalls,
     Verifier,
+    WeightedSum,
     WordOverlap,
+    verifier,
 )
 from quintain.verifiers.instruction_rules import RULES
 from quintain.verifiers.math_extract import extract
@@ -221,10 +237,215 @@ def test_verdicts_are_the_same_from_any_thread_under_load() -> None:
     assert threading.active_count() < 20
 
 
-@pytest.mark.slow
-def test_ten_thousand_replies_through_every_verifier() -> None:
-    count = int(os.environ.get("QUINTAIN_FUZZ_REPLIES", "10000"))
+def fuzzed(count: int) -> Iterator[str]:
     for seed in range(count):
         random_ = random.Random(f"many {seed}")
         text = soup(random_, random_.choice([1, 2, 5, 10, 20, 40]))
-        judged(text if seed % 2 else f"\\boxed{{{text}}}")
+        yield text if seed % 2 else f"\\boxed{{{text}}}"
+
+
+FUZZED = int(os.environ.get("QUINTAIN_FUZZ_REPLIES", "10000"))
+
+
+@pytest.mark.slow
+def test_ten_thousand_replies_through_every_verifier_of_texts() -> None:
+    for text in fuzzed(FUZZED):
+        judged(text)
+
+
+def test_every_verifier_of_the_library_is_fuzzed_here() -> None:
+    """A verifier that is added must be added to these tests too."""
+    import quintain.verifiers as library
+
+    public = {
+        n for n in library.__all__ if isinstance(v := getattr(library, n), type) and issubclass(v, Verifier)
+    }
+    fuzzed_here = {type(judge).__name__ for judge, _ in JUDGES}
+    served = {
+        "CodeTests",
+        "Judge",
+        "RewardModel",
+        "WeightedSum",
+        "Gate",
+        "Minimum",
+        "FirstGraded",
+        "FunctionVerifier",
+    }
+    assert public - {"Verifier"} == fuzzed_here | served
+
+
+PROGRAM_PIECES = [
+    *"()[]{}:,.=+-*/%0123456789 \n\t'\"\\#@_abxyz", "def f(x):\n", "    return ", "return x * x\n", "import ", "os", "sys", "lambda: ", "while True: pass\n",
+    "raise ", "class f:\n", "exit()", "print(1)\n", "```python\n", "```\n", "async ", "await ", "yield ", "f(", "None", "b'", "f'{", "x = ", "\x00", "é", "\ud800", "if x:\n",
+]  # fmt: skip
+
+
+def programs(count: int) -> Iterator[str]:
+    for seed in range(count):
+        random_ = random.Random(f"program {seed}")
+        body = "".join(random_.choice(PROGRAM_PIECES) for _ in range(random_.choice([1, 3, 8, 20])))
+        yield body if seed % 3 else f"def f(x):\n    {body}\n"
+
+
+@pytest.mark.slow
+async def test_ten_thousand_programs_through_code_tests() -> None:
+    try:
+        pool = open_pool(limits=Limits(wall_s=2, memory_mb=128))
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    judge = CodeTests(wall_s=2, memory_mb=128, pool=pool)
+    calls = Task("t", "", {"entry_point": "f", "tests": [{"args": [3], "expected": 9}]})
+    stdio = Task("t", "", {"tests": [{"stdin": "3", "stdout": "9"}]})
+    asserts = Task("t", "", {"test_list": ["assert f(3) == 9"]})
+    whole = Task(
+        "t",
+        "",
+        {"level": "C", "test_files": {"test_a.py": "from solution import f\ndef test(): assert f(3) == 9\n"}},
+    )
+    following = iter(enumerate([*programs(FUZZED // 2), *fuzzed(FUZZED // 2)]))
+
+    async def work() -> None:
+        for index, text in following:
+            tasks = [calls, stdio] if index % 10 else [calls, stdio, asserts]
+            for task in tasks if index % 200 else [*tasks, whole]:
+                score = await asyncio.wait_for(judge.acall(text, task), 120)
+                assert score.graded, (text, score.reason)
+
+    async with pool:
+        await asyncio.gather(*(work() for _ in range(8)))
+        assert (await judge.acall("def f(x): return x * x", calls)).value == 1
+
+
+@pytest.mark.slow
+async def test_ten_thousand_replies_through_judges_and_compositions() -> None:
+    """The server answers each as told by its text: right, unreadable, or not at all."""
+    from aiohttp import web
+
+    async def answer(request: web.Request) -> web.Response:
+        asked = await request.json()
+        mark = re.findall(r"VERDICT (\w+)", asked["messages"][0]["content"])[0]
+        shown = asked["messages"][1]["content"]
+        if len(shown) % 11 == 0:
+            return web.Response(status=400, text="no")
+        grade = "A" if "submission-A" in shown else "1"
+        said = f"VERDICT {mark}: {grade}" if len(shown) % 7 else "I cannot say."
+        return web.json_response({"choices": [{"message": {"content": said}}]})
+
+    app = web.Application(client_max_size=1 << 24)
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    endpoint = Endpoint(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", "m", attempts=1)
+    judges: list[Verifier] = [
+        Judge(endpoint),
+        Judge(endpoint, kind="rubric", rubric="Is it?"),
+        Judge(endpoint, kind="pairwise"),
+        Gate(Tags(("answer",)), Judge(endpoint)),
+        0.5 * MathAnswer() + 0.5 * ExactMatch(),
+        WeightedSum({"a": (0.5, MathAnswer()), "b": (0.5, Minimum([Tags(), FinalNumber()]))}),
+        FirstGraded([Judge(endpoint), MathAnswer()]),
+        verifier(lambda reply, task: len(reply) % 2 == 0),
+    ]
+    task = Task("t", "Half of 84?", "42")
+    following = iter(enumerate(fuzzed(FUZZED)))
+    ungraded = 0
+
+    async def work() -> None:
+        nonlocal ungraded
+        for index, text in following:
+            for judge in judges if index % 10 == 0 else judges[4:6]:
+                score = await asyncio.wait_for(judge.acall(text, task), 60)
+                ungraded += not score.graded
+                assert score.graded or "unreadable" in score.reason or "gave no answer" in score.reason, (
+                    score.reason
+                )
+
+    try:
+        await asyncio.gather(*(work() for _ in range(16)))
+    finally:
+        await runner.cleanup()
+    assert ungraded > 0
+
+
+@pytest.mark.slow
+async def test_ten_thousand_replies_through_a_reward_model(tiny_reward_model: Path) -> None:
+    judge = RewardModel(str(tiny_reward_model), device="cpu", batch_size=64, max_tokens=256)
+    task = Task("t", "Half of 84?", "42")
+    texts = list(fuzzed(FUZZED))
+    for start in range(0, len(texts), 500):
+        scores = await asyncio.gather(*(judge.acall(text, task) for text in texts[start : start + 500]))
+        assert all(score.graded and 0 <= score.value <= 1 for score in scores)
+
+
+@pytest.mark.slow
+def test_a_megabyte_through_a_reward_model(tiny_reward_model: Path) -> None:
+    judge = RewardModel(str(tiny_reward_model), device="cpu", max_tokens=128)
+    assert all(
+        judge(HUGE[name], Task("t", "")).graded
+        for name in ("random bytes", "one megabyte of words", "surrogates")
+    )
+
+
+# --- properties
+
+
+def golds(data: Path) -> list[str]:
+    found = []
+    for name in ("math_verify_sample", "math_verify_public"):
+        with (data / f"{name}.jsonl").open(encoding="utf-8") as lines:
+            found += [json.loads(line)["gold"] for line in lines]
+    rows = Path(__file__).with_name("math_rows.txt").read_text(encoding="utf-8").splitlines()
+    return sorted({*found, *(row[2:].partition(" ::")[0] for row in rows if row[0] in "+-")})
+
+
+def test_every_gold_answer_is_right(data_dir: Path) -> None:
+    failed = []
+    for gold in golds(data_dir):
+        if (
+            gold.count("\\boxed") or "$" in gold
+        ):  # a whole solution or a formula in its delimiters is its own reply
+            reply = gold
+        else:
+            reply = f"\\boxed{{{gold}}}"
+        score = MathAnswer()(reply, Task("t", "", gold))
+        if score.value != 1:
+            failed.append((gold, score.reason))
+    assert failed == []
+
+
+@pytest.mark.slow
+def test_equality_is_symmetric(data_dir: Path) -> None:
+    """Of two readable answers of one kind, each is right for the other or neither is."""
+    judge = MathAnswer()
+    rows = Path(__file__).with_name("math_rows.txt").read_text(encoding="utf-8").splitlines()
+    kind, differing = "", []
+    for row in rows:
+        if row.startswith("["):
+            kind = row.strip("[]")
+            continue
+        if kind not in {
+            "integers",
+            "decimals_rounding",
+            "fractions",
+            "mixed_numbers",
+            "algebraic",
+            "polynomials",
+            "trig_log",
+            "complex",
+            "matrices",
+            "sets",
+            "scientific_notation",
+            "percentages",
+            "symbolic_constants",
+        }:
+            continue
+        gold, _, answer = row[2:].partition(" :: ")
+        with contextlib.suppress(ValueError):
+            judge.check(Task("t", "", answer))
+            there = judge(f"\\boxed{{{answer}}}", Task("t", "", gold)).value
+            back = judge(f"\\boxed{{{gold}}}", Task("t", "", answer)).value
+            if there != back:
+                differing.append((gold, answer, there, back))
+    assert differing == []
