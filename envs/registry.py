@@ -7,6 +7,9 @@ name theirs under the entry-point group `quintain.envs`, id to class:
     "acme/Puzzle-v0" = "acme.puzzle:Puzzle"
 
 They are looked up, not imported, when an id is asked for that is not known yet.
+
+Environments of foreign libraries come in families, one namespace each (`reasoning-gym/countdown-v0`). A family is
+registered when an id of it is asked for, here or by `list_envs("reasoning-gym")`: that imports the library.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -49,17 +52,30 @@ _LIBRARY = {
     "quintain/WordProblems-v0": "quintain.envs.library.word_problems:WordProblems",
     "quintain/Wordle-v0": "quintain.envs.library.wordle:Wordle",
 }
+_FAMILIES = {
+    "gem": "quintain.envs.bridges.gem",
+    "reasoning-gym": "quintain.envs.bridges.reasoning_gym",
+    "skyrl-gym": "quintain.envs.bridges.skyrl_gym",
+    "textarena": "quintain.envs.bridges.textarena",
+}
+"""Namespaces of foreign libraries, and the module whose `register_family()` registers their ids."""
+
 _known: dict[
     str, Factory
 ] = {}  # the ids that came through `register`, as Gymnasium's registry holds all kinds
 
 
-def register(id: str, factory: Factory) -> None:  # noqa: A002 - Gymnasium's name for it
+def register(
+    id: str,  # noqa: A002 - Gymnasium's name for it
+    factory: Factory,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Register an environment, here and with Gymnasium. Registering the same again does nothing.
 
     Args:
         id: `namespace/Name-vN`.
         factory: Takes keyword arguments of plain JSON data. As a text, `module:name`, it is imported when needed.
+        options: Keyword arguments that the id stands for; those given to `make` go over them.
 
     Raises `UserError` if the id is taken by another environment or cannot be parsed.
     """
@@ -68,7 +84,12 @@ def register(id: str, factory: Factory) -> None:  # noqa: A002 - Gymnasium's nam
     if id in gymnasium.registry:
         raise UserError(f"the id {id!r} is taken by {gymnasium.registry[id].entry_point!r}; choose another")
     try:
-        gymnasium.register(id, entry_point=factory, vector_entry_point=f"{__package__}.vector:{id}")
+        gymnasium.register(
+            id,
+            entry_point=factory,
+            vector_entry_point=f"{__package__}.vector:{id}",
+            kwargs=dict(options or {}),
+        )
     except gymnasium.error.Error as error:
         raise UserError(f"{id!r} is no environment id ({error}); write `namespace/Name-v0`") from error
     _known[id] = factory
@@ -85,17 +106,31 @@ def make(id: str, **kwargs: Any) -> TextEnv:  # noqa: A002 - Gymnasium's name fo
         json.dumps(kwargs)
     except (TypeError, ValueError) as error:
         raise UserError(f"{id}: options must be plain JSON data: {error}") from error
-    _check_options(id, factory, kwargs)
+    _check_options(id, factory, {**gymnasium.registry[id].kwargs, **kwargs})
     env = gymnasium.make(id, disable_env_checker=True, **kwargs).unwrapped
     if not isinstance(env, TextEnv):
         raise UserError(f"{id} is no TextEnv but a {type(env).__name__}; register a subclass of TextEnv")
     return env
 
 
-def list_envs() -> tuple[str, ...]:
-    """Return the ids that `make` knows, sorted: ours, registered ones and those of other packages."""
-    _find_plugins()
-    return tuple(sorted(_known))
+def list_envs(family: str | None = None) -> tuple[str, ...]:
+    """Return the ids that `make` knows, sorted: ours, registered ones and those of other packages.
+
+    The environments of foreign libraries (`families`) are a list of their own: `list_envs("reasoning-gym")`, which
+    imports the library. Raises `UserError` for an unknown family and for one whose library is not installed.
+    """
+    if family is None:
+        _find_plugins()
+        return tuple(sorted(env_id for env_id in _known if env_id.partition("/")[0] not in _FAMILIES))
+    if family not in _FAMILIES:
+        raise UserError(f"there is no family of environments {family!r}; {nearest(family, _FAMILIES)}")
+    _find_family(family)
+    return tuple(sorted(env_id for env_id in _known if env_id.startswith(f"{family}/")))
+
+
+def families() -> tuple[str, ...]:
+    """Return the namespaces of the foreign libraries there is a bridge to, installed or not."""
+    return tuple(_FAMILIES)
 
 
 def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
@@ -103,10 +138,16 @@ def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
 
     Raises `UserError` if there is none (naming the nearest id) or if it cannot be imported.
     """
+    family = id.partition("/")[0]
+    if id not in _known and family in _FAMILIES:
+        _find_family(family)
     if id not in _known:
         _find_plugins()
     if id not in _known:
-        raise UserError(f"there is no environment {id!r}; {nearest(id, _known)}")
+        near = (
+            [known for known in _known if known.startswith(f"{family}/")] if family in _FAMILIES else _known
+        )
+        raise UserError(f"there is no environment {id!r}; {nearest(id, near)}")
     factory = _known[id]
     if not isinstance(factory, str):
         return factory
@@ -136,6 +177,10 @@ def _find_plugins() -> None:
     for point in metadata.entry_points(group=GROUP):
         if point.name not in _known and point.name not in gymnasium.registry:
             register(point.name, point.value)
+
+
+def _find_family(family: str) -> None:
+    importlib.import_module(_FAMILIES[family]).register_family()
 
 
 def register_library() -> None:
