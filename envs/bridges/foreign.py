@@ -28,6 +28,9 @@ import numpy as np
 
 from ...tools.chat import Message, Reply, ToolCall
 from ...tools.errors import InfrastructureError, UserError
+from ...tools.formats import ToolFormat
+from ...tools.formats.base import Written
+from ...tools.tool import Tool
 from ...verifiers.base import Score, Task
 from ..base import TextEnv, Turn
 from ..tasks import TaskSet
@@ -132,24 +135,21 @@ def seeds_as_tasks(name: str, split: str, seed: int) -> TaskSet:
     return TaskSet.generated(make, name=name, split=split, seed=seed)
 
 
-class Verbatim:
-    """A `ToolFormat` without tool calls: the reply goes to the library as it is, reasoning taken out.
+class Verbatim(ToolFormat):
+    """A format without tool calls: the reply goes to the library as it is, reasoning taken out."""
 
-    Reasoning is all before the last `</think>`, and all after a `<think>` that is not closed.
-    """
+    @property
+    def form(self) -> str:
+        """There are no calls to write."""
+        return "Write no tool calls."
 
-    def parse(self, text: str, first_call: int = 0) -> Reply:
-        """Read a reply; never raises."""
-        before, closed, rest = text.rpartition("</think>")
-        rest, opened, unclosed = rest.partition("<think>")
-        reasoning = [part.replace("<think>", "").strip() for part in (before, unclosed) if part]
-        if not (closed or opened):
-            return Reply(text, content=text.strip())
-        return Reply(text, content=rest.strip(), reasoning="\n".join(reasoning))
+    def read(self, text: str, tools: Sequence[Tool]) -> tuple[str, list[Written]]:
+        """Return the text."""
+        return text.strip(), []
 
-    def render(self, content: str, reasoning: str | None = None, calls: Sequence[ToolCall] = ()) -> str:
-        """Write a reply; there are no calls to write."""
-        return content if reasoning is None else f"<think>{reasoning}</think>\n{content}"
+    def write(self, content: str, calls: Sequence[ToolCall]) -> str:
+        """Return the text."""
+        return content
 
 
 @dataclass(frozen=True, slots=True)

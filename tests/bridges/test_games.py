@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 
@@ -117,6 +118,21 @@ class TestTextArena:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             check_env(gymnasium.make(f"textarena/{env_id}").unwrapped)
+
+    def test_a_branch_goes_on_where_it_was_taken(self):
+        env = make("textarena/Blackjack-v0")  # draws cards from the process while it is played
+        env.reset(options={"task": 0})
+        env.step("[Hit]")
+        branch = copy.deepcopy(env)
+        assert [branch.step("[Stand]")[0] for _ in range(2)] == [env.step("[Stand]")[0] for _ in range(2)]
+
+    def test_a_vector_of_games(self):
+        list_envs("textarena")
+        envs = gymnasium.make_vec("textarena/GuessTheNumber-v0", num_envs=2)
+        envs.reset(seed=1)
+        observations, *_ = envs.step(["[1]", "[20]"])
+        assert all("target number" in text for text in observations)
+        envs.close()
 
     def test_options_of_the_game(self):
         observation, _ = make("textarena/GuessTheNumber-v0", config={"max_number": 7}).reset(seed=1)
