@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
@@ -322,9 +323,18 @@ class _Relay:
 # --- where and how
 
 
-@lru_cache(maxsize=1)
 def shared_pool() -> Pool:
-    """Return the local pool that code verifiers share, opened at its first use. Raises `SandboxUnavailable`."""
+    """Return the local pool that code verifiers of this process share, opened at its first use.
+
+    Raises `SandboxUnavailable`.
+    """
+    return _pool_of(
+        os.getpid()
+    )  # a forked process has the object of its parent, but not the threads behind it
+
+
+@lru_cache(maxsize=1)
+def _pool_of(process: int) -> Pool:
     import atexit
 
     from ..sandboxes import open_pool
