@@ -17,10 +17,9 @@ from ...tools.errors import UserError
 from ...verifiers.base import Task
 from ..card import Card
 from ..tasks import TaskSet
-from .items import Split
 from .programs import ProgramEnv, fenced
 from .reference_programs import FAMILIES, Family, load
-from .sources import check_choice, check_range, made_tasks, pick, row_tasks
+from .sources import Drawn, check_choice, check_range, made_tasks, pick, row_tasks
 
 HIDDEN = 8
 """Tests of a made problem that are not shown."""
@@ -118,15 +117,16 @@ def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -
 def _made(split: str, difficulty: int, seed: int) -> TaskSet:
     families = [family for family in FAMILIES if family.level == difficulty]
 
-    def draw(rng: np.random.Generator) -> tuple[str, Task] | None:
-        return _draw(rng, pick(rng, families))
+    def draw(rng: np.random.Generator) -> Drawn:
+        family = pick(rng, families)
+        params = family.set(rng)
+        return f"{family.name} {json.dumps(params)}", lambda: _problem(rng, family, params)
 
     which: Any = split  # checked there
     return made_tasks("Contest", draw, split=which, seed=seed, variant=str(difficulty))
 
 
-def _draw(rng: np.random.Generator, family: Family) -> tuple[str, Task] | None:
-    params = family.set(rng)
+def _problem(rng: np.random.Generator, family: Family, params: Mapping[str, Any]) -> Task | None:
     source = family.program(params)
     function = load(source, family.name)
     tests: dict[str, str] = {}
@@ -142,7 +142,7 @@ def _draw(rng: np.random.Generator, family: Family) -> tuple[str, Task] | None:
         return None  # a program that prints a constant would look good
     prompt = f"{_statement(family, params)}\n\n{_shown(shown)}"
     info = {"solution": source + _main(family), "public": {"examples": shown}, "tag": family.name}
-    return f"{family.name} {json.dumps(params)}", Task("", prompt, {"tests": hidden}, info)
+    return Task("", prompt, {"tests": hidden}, info)
 
 
 def _statement(family: Family, params: Mapping[str, Any]) -> str:
@@ -217,7 +217,10 @@ def _joined(value: Any) -> str:
 
 def _as_task(row: Task) -> Task:
     examples = [
-        {"stdin": str(one.get("stdin", one.get("input", ""))), "stdout": str(one.get("stdout", one.get("output", "")))}
+        {
+            "stdin": str(one.get("stdin", one.get("input", ""))),
+            "stdout": str(one.get("stdout", one.get("output", ""))),
+        }
         for one in row.info.get("examples") or ()
     ]
     if not any("stdout" in test or "output" in test for test in row.answer["tests"]):

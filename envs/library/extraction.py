@@ -19,7 +19,7 @@ from ..card import Card
 from ..single_turn import SingleTurnEnv
 from .extraction_documents import MAKERS
 from .items import Split
-from .sources import check_choice, check_range, made_tasks
+from .sources import Drawn, check_choice, check_range, made_tasks
 
 _PROMPT = (
     "Read the document and reply with one JSON object that fits the schema, and with nothing else.\n\n"
@@ -83,7 +83,7 @@ class Extraction(SingleTurnEnv):
         check_choice("Extraction", "kind", kind, ("any", *MAKERS))
         kinds = list(MAKERS) if kind == "any" else [kind]
 
-        def draw(rng: np.random.Generator) -> tuple[str, Task]:
+        def draw(rng: np.random.Generator) -> Drawn:
             made = kinds[int(rng.integers(len(kinds)))]
             document = MAKERS[made](rng, difficulty)
             prompt = _PROMPT.format(

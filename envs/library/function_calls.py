@@ -19,7 +19,7 @@ from ..single_turn import SingleTurnEnv
 from .function_catalog import WISHES, Wish
 from .function_prompts import SYSTEM, gold_reply, with_functions
 from .items import Split
-from .sources import check_choice, check_range, made_tasks, pick, some
+from .sources import Drawn, check_choice, check_range, made_tasks, pick, some
 
 KINDS = ("simple", "multiple", "parallel", "irrelevance")
 _OFFERED = (0, 2, 4, 7)  # functions beside the ones that are needed, by difficulty
@@ -57,7 +57,7 @@ class FunctionCalls(SingleTurnEnv):
         check_choice("FunctionCalls", "kind", kind, ("any", *KINDS))
         check_range("FunctionCalls", "difficulty", difficulty, 1, 3)
 
-        def draw(rng: np.random.Generator) -> tuple[str, Task] | None:
+        def draw(rng: np.random.Generator) -> Drawn | None:
             return _draw(rng, pick(rng, KINDS) if kind == "any" else kind, difficulty)
 
         tasks = made_tasks("FunctionCalls", draw, split=split, seed=seed, variant=f"{kind}-{difficulty}")
@@ -65,7 +65,7 @@ class FunctionCalls(SingleTurnEnv):
         self.oracle = _oracle
 
 
-def _draw(rng: np.random.Generator, kind: str, difficulty: int) -> tuple[str, Task] | None:
+def _draw(rng: np.random.Generator, kind: str, difficulty: int) -> Drawn | None:
     wishes: list[Wish] = some(rng, WISHES, len(WISHES))
     count = {"parallel": _REQUESTS[difficulty], "irrelevance": 2}.get(kind, 1)
     asked = [pick(rng, wishes[:2]) for _ in range(count)] if kind == "parallel" else wishes[:count]

@@ -9,6 +9,7 @@ The data: Chen et al., "Evaluating Large Language Models Trained on Code" (2021)
 from __future__ import annotations
 
 import doctest
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..tasks import TaskSet
 from .programs import ProgramEnv, fenced
 from .sources import Part, row_tasks
 
+_QUOTES = re.compile(r"'''|\"\"\"")
 _SYSTEM = "Reply with the whole function, and what it needs, in one ```python block."
 _EXAMPLES = " You may try it with run_examples first; the reply without a call is final."
 
@@ -98,7 +100,7 @@ def _as_task(row: Task) -> Task:
 def docstring_examples(prompt: str) -> list[dict[str, str]]:
     """Return the doctest examples of a prompt that are expressions, as `{"call", "expected"}`."""
     try:
-        found = doctest.DocTestParser().get_examples(prompt)
+        found = doctest.DocTestParser().get_examples(_QUOTES.sub("\n", prompt))
     except ValueError:  # prompts are no clean doctests: what does not parse is no example
         return []
     return [

@@ -18,7 +18,7 @@ from ..single_turn import SingleTurnEnv
 from .ifeval import following, oracle
 from .items import Split
 from .obedient import obedient
-from .sources import check_range, made_tasks, pick, several, some
+from .sources import Drawn, check_range, made_tasks, pick, several, some
 
 _TOPICS = (
     "a walk in the rain", "an old bicycle", "the first day at work", "a lost key", "a night train", "a small bakery",
@@ -39,23 +39,23 @@ _WORDS = several(
 )
 _COMMON = several("good very really thing nice people always never because great important today")
 
-Drawn = tuple[str, dict[str, Any], str]
+Wanted = tuple[str, dict[str, Any], str]
 """A kind, its arguments, and the sentence that asks for it."""
 
 
-def _frequency(rng: np.random.Generator) -> Drawn:
+def _frequency(rng: np.random.Generator) -> Wanted:
     word, count = pick(rng, _WORDS), int(rng.integers(2, 5))
     said = f'Use the word "{word}" at least {count} times.'
     return "keywords:frequency", {"keyword": word, "relation": "at least", "frequency": count}, said
 
 
-def _forbidden(rng: np.random.Generator) -> Drawn:
+def _forbidden(rng: np.random.Generator) -> Wanted:
     banned = some(rng, _COMMON, 2)
     said = f'Do not use the words "{banned[0]}" and "{banned[1]}".'
     return "keywords:forbidden_words", {"forbidden_words": banned}, said
 
 
-def _letter(rng: np.random.Generator) -> Drawn:
+def _letter(rng: np.random.Generator) -> Wanted:
     letter, count = pick(rng, "bgkvwz"), int(rng.integers(4, 11))
     said = f'The letter "{letter}" must appear at least {count} times.'
     return (
@@ -65,25 +65,25 @@ def _letter(rng: np.random.Generator) -> Drawn:
     )
 
 
-def _sentences(rng: np.random.Generator) -> Drawn:
+def _sentences(rng: np.random.Generator) -> Wanted:
     relation, count = pick(rng, ("at least", "less than")), int(rng.integers(5, 10))
     given = {"relation": relation, "num_sentences": count}
     return "length_constraints:number_sentences", given, f"Write {relation} {count} sentences."
 
 
-def _words(rng: np.random.Generator) -> Drawn:
+def _words(rng: np.random.Generator) -> Wanted:
     count = 10 * int(rng.integers(7, 13))
     given = {"relation": "less than", "num_words": count}
     return "length_constraints:number_words", given, f"Write less than {count} words."
 
 
-def _paragraphs(rng: np.random.Generator) -> Drawn:
+def _paragraphs(rng: np.random.Generator) -> Wanted:
     count = int(rng.integers(2, 6))
     said = f"Write exactly {count} paragraphs, with the divider *** between them."
     return "length_constraints:number_paragraphs", {"num_paragraphs": count}, said
 
 
-def _first_word(rng: np.random.Generator) -> Drawn:
+def _first_word(rng: np.random.Generator) -> Wanted:
     count, word = int(rng.integers(2, 5)), pick(rng, _WORDS)
     nth = int(rng.integers(1, count + 1))
     said = (
@@ -94,13 +94,13 @@ def _first_word(rng: np.random.Generator) -> Drawn:
     return "length_constraints:nth_paragraph_first_word", given, said
 
 
-def _sections(rng: np.random.Generator) -> Drawn:
+def _sections(rng: np.random.Generator) -> Wanted:
     count, name = int(rng.integers(2, 5)), pick(rng, ("SECTION", "PART", "Chapter", "Scene"))
     said = f'Divide it into at least {count} sections, each with a heading of its own line: "{name} 1" and so on.'
     return "detectable_format:multiple_sections", {"section_spliter": name, "num_sections": count}, said
 
 
-def _two(rng: np.random.Generator) -> Drawn:
+def _two(rng: np.random.Generator) -> Wanted:
     return (
         "combination:two_responses",
         {},
@@ -108,35 +108,35 @@ def _two(rng: np.random.Generator) -> Drawn:
     )
 
 
-def _bullets(rng: np.random.Generator) -> Drawn:
+def _bullets(rng: np.random.Generator) -> Wanted:
     count = int(rng.integers(2, 7))
     said = f"Include exactly {count} bullet points, each on a line that starts with an asterisk and a space."
     return "detectable_format:number_bullet_lists", {"num_bullets": count}, said
 
 
-def _highlights(rng: np.random.Generator) -> Drawn:
+def _highlights(rng: np.random.Generator) -> Wanted:
     count = int(rng.integers(2, 5))
     said = f"Highlight at least {count} different phrases by putting each between single asterisks."
     return "detectable_format:number_highlighted_sections", {"num_highlights": count}, said
 
 
-def _placeholders(rng: np.random.Generator) -> Drawn:
+def _placeholders(rng: np.random.Generator) -> Wanted:
     count = int(rng.integers(2, 6))
     said = f"Include at least {count} different placeholders in square brackets."
     return "detectable_content:number_placeholders", {"num_placeholders": count}, said
 
 
-def _title(rng: np.random.Generator) -> Drawn:
+def _title(rng: np.random.Generator) -> Wanted:
     return "detectable_format:title", {}, "Give it a title, wrapped in double angular brackets."
 
 
-def _postscript(rng: np.random.Generator) -> Drawn:
+def _postscript(rng: np.random.Generator) -> Wanted:
     marker = pick(rng, ("P.S.", "P.P.S"))
     said = f"End with a postscript on a line of its own that starts with {marker}"
     return "detectable_content:postscript", {"postscript_marker": marker}, said
 
 
-def _end(rng: np.random.Generator) -> Drawn:
+def _end(rng: np.random.Generator) -> Wanted:
     phrase = pick(
         rng,
         (
@@ -149,29 +149,29 @@ def _end(rng: np.random.Generator) -> Drawn:
     return "startend:end_checker", {"end_phrase": phrase}, f'The very last words must be "{phrase}"'
 
 
-def _upper(rng: np.random.Generator) -> Drawn:
+def _upper(rng: np.random.Generator) -> Wanted:
     return "change_case:english_capital", {}, "Write in English and in capital letters only."
 
 
-def _lower(rng: np.random.Generator) -> Drawn:
+def _lower(rng: np.random.Generator) -> Wanted:
     return "change_case:english_lowercase", {}, "Write in English and in small letters only."
 
 
-def _capitals(rng: np.random.Generator) -> Drawn:
+def _capitals(rng: np.random.Generator) -> Wanted:
     count = int(rng.integers(2, 6))
     given = {"capital_relation": "at least", "capital_frequency": count}
     return "change_case:capital_word_frequency", given, f"Write at least {count} words in capital letters."
 
 
-def _no_comma(rng: np.random.Generator) -> Drawn:
+def _no_comma(rng: np.random.Generator) -> Wanted:
     return "punctuation:no_comma", {}, "Do not use any comma."
 
 
-def _quotation(rng: np.random.Generator) -> Drawn:
+def _quotation(rng: np.random.Generator) -> Wanted:
     return "startend:quotation", {}, "Put the whole reply between double quotation marks."
 
 
-_GROUPS: tuple[tuple[Callable[[np.random.Generator], Drawn], ...], ...] = (
+_GROUPS: tuple[tuple[Callable[[np.random.Generator], Wanted], ...], ...] = (
     (_paragraphs, _first_word, _sections, _two),
     (_sentences, _words),
     (_upper, _lower, _capitals),
@@ -189,24 +189,27 @@ _GROUPS: tuple[tuple[Callable[[np.random.Generator], Drawn], ...], ...] = (
 MAX_INSTRUCTIONS = 7
 
 
-def _draw(rng: np.random.Generator, count: int) -> tuple[str, Task] | None:
-    topic = pick(rng, _TOPICS)
-    required, least = some(rng, _WORDS, 2), 5 * int(rng.integers(4, 9))
+def _draw(rng: np.random.Generator, count: int) -> Drawn:
+    topic, required = pick(rng, _TOPICS), some(rng, _WORDS, 2)
+    return " ".join([topic, *sorted(required)]), lambda: _compose(rng, count, topic, required)
+
+
+def _compose(rng: np.random.Generator, count: int, topic: str, required: list[str]) -> Task | None:
+    least = 5 * int(rng.integers(4, 9))
     given = {"relation": "at least", "num_words": least}
-    drawn: list[Drawn] = [
+    drawn: list[Wanted] = [
         ("keywords:existence", {"keywords": required}, f'Use the words "{required[0]}" and "{required[1]}".'),
         ("length_constraints:number_words", given, f"Write at least {least} words."),
     ]
     groups = rng.choice(len(_GROUPS), size=count - 2, replace=False)
     drawn += [pick(rng, _GROUPS[int(group)])(rng) for group in groups]
     drawn = [drawn[int(index)] for index in rng.permutation(len(drawn))]
-    answer = {"instruction_id_list": [kind for kind, *_ in drawn], "kwargs": [given for _, given, _ in drawn]}
-    prompt = " ".join([f"Write a short text about {topic}.", *(sentence for *_, sentence in drawn)])
-    task = Task("", prompt, answer, {"tag": f"{count} instructions"})
     listed: list[tuple[str, Mapping[str, Any]]] = [(kind, given) for kind, given, _ in drawn]
     if obedient(listed, rng, attempts=8) is None:
         return None
-    return " ".join([topic, *sorted(required)]), task
+    answer = {"instruction_id_list": [kind for kind, *_ in drawn], "kwargs": [given for _, given, _ in drawn]}
+    prompt = " ".join([f"Write a short text about {topic}.", *(sentence for *_, sentence in drawn)])
+    return Task("", prompt, answer, {"tag": f"{count} instructions"})
 
 
 class ComposedInstructions(SingleTurnEnv):

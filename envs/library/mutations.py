@@ -100,11 +100,11 @@ _TICK = "_quintain_tick"
 class _Counting(ast.NodeTransformer):
     """Puts a count at the head of every loop."""
 
-    def visit_For(self, node: ast.For) -> Any:  # noqa: N802 - the name is that of the visitor
+    def visit_For(self, node: ast.For) -> Any:
         """Count the rounds of a `for`."""
         return self._counted(node)
 
-    def visit_While(self, node: ast.While) -> Any:  # noqa: N802
+    def visit_While(self, node: ast.While) -> Any:
         """Count the rounds of a `while`."""
         return self._counted(node)
 

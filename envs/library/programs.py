@@ -37,7 +37,9 @@ def opened_pool(env: str) -> Pool:
     try:
         return shared_pool()
     except SandboxUnavailable as error:
-        raise UserError(f"{env} runs the model's programs and has no sandbox to run them in: {error}") from error
+        raise UserError(
+            f"{env} runs the model's programs and has no sandbox to run them in: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)

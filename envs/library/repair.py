@@ -23,7 +23,7 @@ from ..tasks import TaskSet
 from .mutations import RunawayError, bounded, with_bug
 from .programs import ProgramEnv, fenced
 from .reference_programs import FAMILIES, Family, load
-from .sources import check_choice, check_range, made_tasks, pick, row_tasks
+from .sources import Drawn, check_choice, check_range, made_tasks, pick, row_tasks
 
 HIDDEN = 12
 """Tests of a made problem that are not shown."""
@@ -102,15 +102,16 @@ def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -
 def _made(split: str, difficulty: int, bugs: int, seed: int) -> TaskSet:
     families = [family for family in FAMILIES if family.level == difficulty]
 
-    def draw(rng: np.random.Generator) -> tuple[str, Task] | None:
-        return _draw(rng, pick(rng, families), bugs)
+    def draw(rng: np.random.Generator) -> Drawn:
+        family = pick(rng, families)
+        params = family.set(rng)
+        return f"{family.name} {json.dumps(params)}", lambda: _problem(rng, family, params, bugs)
 
     which: Any = split  # checked there
     return made_tasks("ProgramRepair", draw, split=which, seed=seed, variant=f"{difficulty}-{bugs}")
 
 
-def _draw(rng: np.random.Generator, family: Family, bugs: int) -> tuple[str, Task] | None:
-    params = family.set(rng)
+def _problem(rng: np.random.Generator, family: Family, params: Mapping[str, Any], bugs: int) -> Task | None:
     solution = family.program(params)
     right = load(solution, family.name)
     broken = solution
@@ -133,7 +134,7 @@ def _draw(rng: np.random.Generator, family: Family, bugs: int) -> tuple[str, Tas
     answer = {"entry_point": family.name, "tests": list(tests.values())}
     tidy = ast.unparse(ast.parse(solution)) + "\n"  # as the broken program is written
     info = {"solution": tidy, "public": public, "tag": family.name}
-    return f"{family.name} {json.dumps(params)}", Task("", prompt, answer, info)
+    return Task("", prompt, answer, info)
 
 
 def _miss(wrong: Any, test: Mapping[str, Any]) -> str | None:
@@ -182,7 +183,9 @@ def _row_tests(row: Mapping[str, Any]) -> dict[str, Any]:
 def _as_task(row: Task) -> Task:
     failing = row.info.get("failing_test")
     if not isinstance(failing, str) or not failing.strip():
-        raise UserError(f"ProgramRepair: task {row.id!r} needs 'failing_test', the text of a test that it fails")
+        raise UserError(
+            f"ProgramRepair: task {row.id!r} needs 'failing_test', the text of a test that it fails"
+        )
     about = str(row.info.get("description") or "").strip()
     prompt = (
         (f"{about}\n\n" if about else "")

@@ -85,9 +85,13 @@ def row_tasks(
     return TaskSet(chosen, name=tasks.name)
 
 
+Drawn = tuple[str, Task | Callable[[], Task | None]]
+"""What a problem is about, and the problem, or how to make it where that costs something."""
+
+
 def made_tasks(
     env: str,
-    make: Callable[[np.random.Generator], tuple[str, Task] | None],
+    make: Callable[[np.random.Generator], Drawn | None],
     *,
     split: Split,
     seed: int,
@@ -95,8 +99,8 @@ def made_tasks(
 ) -> TaskSet:
     """Return the endless set of problems that `make` draws, kept apart by split.
 
-    `make` returns what a problem is about and the problem, or None if a draw came to nothing. What a problem is
-    about decides its split: the same never stands in both.
+    What a problem is about decides its split: the same never stands in both. A draw may come to nothing (None) and is
+    done again. `variant` tells sets of other options apart.
     """
     check_split(env, split)
     if isinstance(seed, bool) or not isinstance(seed, int):
@@ -105,8 +109,11 @@ def made_tasks(
     def problem(rng: np.random.Generator, index: int) -> Task:
         for _ in range(_MAX_DRAWS):
             drawn = make(rng)
-            if drawn is not None and in_split(split, drawn[0]):
-                return drawn[1]
+            if drawn is None or not in_split(split, drawn[0]):
+                continue
+            task = drawn[1] if isinstance(drawn[1], Task) else drawn[1]()
+            if task is not None:
+                return task
         raise UserError(f"{env}: these options leave no problem for the {split!r} split; make them wider")
 
     name = f"{env.lower()}-{variant}" if variant else env.lower()

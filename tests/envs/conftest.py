@@ -85,10 +85,47 @@ BFCL_ROWS = [
     _bfcl_row("irrelevance_0", "Who wrote Faust?", None),
 ]
 
+HUMANEVAL_ROWS = [
+    {
+        "task_id": f"Rows/{number}",
+        "prompt": f'def {name}(n):\n    """{text}\n    >>> {name}(2)\n    {example}\n    """\n',
+        "entry_point": name,
+        "canonical_solution": f"    return {body}\n",
+        "test": f"def check(candidate):\n    for n in range(5):\n        assert candidate(n) == {body}\n",
+    }
+    for number, (name, text, example, body) in enumerate(
+        [
+            ("double", "Return twice n.", 4, "2 * n"),
+            ("square", "Return n times n.", 4, "n * n"),
+            ("below", "Return the numbers below n.", [0, 1], "list(range(n))"),
+        ]
+    )
+]
+MBPP_ROWS = [
+    {
+        "task_id": number,
+        "text": f"Write a function {name} to {text}.",
+        "code": f"def {name}(n):\n    return {body}",
+        "test_setup_code": "",
+        "test_list": [f"assert {name}({n}) == {eval(body, {'n': n})!r}" for n in (3, 5, 10)],
+        "challenge_test_list": [],
+    }
+    for number, (name, text, body) in enumerate(
+        [
+            ("add_two", "add two to a number", "n + 2"),
+            ("halve", "halve a number", "n / 2"),
+            ("digits", "return the digits of a number as a list", "[int(d) for d in str(n)]"),
+        ],
+        start=11,
+    )
+]
+
 ROWS = {
     "quintain/BFCL-v0": BFCL_ROWS,
     "quintain/GSM8K-v0": GSM8K_ROWS,
+    "quintain/HumanEval-v0": HUMANEVAL_ROWS,
     "quintain/IFEval-v0": IFEVAL_ROWS,
+    "quintain/MBPP-v0": MBPP_ROWS,
     "quintain/MathRows-v0": MATH_ROWS,
 }
 """Rows for the environments that read a file."""

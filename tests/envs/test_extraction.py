@@ -51,7 +51,7 @@ def test_every_field_counts(kind):
 def test_cheats_score_nothing():
     env = make("quintain/Extraction-v0")
     other = env.tasks[SAMPLE].answer
-    for index in range(SAMPLE):
+    for index in range(12):
         task = env.tasks[index]
         exact = json.dumps(task.answer)
         cheats = {
