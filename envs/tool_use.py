@@ -81,6 +81,11 @@ class ToolEnv(TextEnv):
         self._owner = True  # of what the toolkits share; a `fresh` copy is not
         self._closing: set[asyncio.Task[None]] = set()
 
+    @property
+    def toolkits(self) -> tuple[Toolkit, ...]:
+        """The toolkits that the episodes get copies of; their tools are among `tools`."""
+        return self._kits
+
     def setup(self, task: Task) -> Mapping[str, Any]:
         """Return what the toolkits of an episode are opened with; as it stands, the `info` of its task."""
         return task.info

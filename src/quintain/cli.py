@@ -318,6 +318,36 @@ def new(
     print(f"  $EDITOR src/{module}/environment.py")
 
 
+mcp_app = typer.Typer(
+    help="Tools over the Model Context Protocol.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+app.add_typer(mcp_app, name="mcp")
+
+
+@mcp_app.callback()
+def _mcp() -> None:
+    """Tools over the Model Context Protocol."""
+
+
+@mcp_app.command(epilog="Example:  quintain mcp serve quintain/Calculator-v0 --task 3 split=test")
+def serve(
+    env_id: Annotated[str, typer.Argument(help="An environment with tools; `quintain envs` lists them.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the environment.")
+    ] = None,
+    task: Annotated[int | None, typer.Option(help="Index of the task that the tools work on.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Draws the task.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Serve over HTTP at this port instead of stdio.", min=1, max=65535)
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen; whoever reaches it can call.")] = "127.0.0.1",
+) -> None:
+    """Serve the tools of an environment as an MCP server, in the world of one task."""
+    from .mcp_cli import serve as serve_env
+
+    serve_env(env_id, _env_options(options), task, seed, host, port)
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],

@@ -14,12 +14,13 @@ import pytest
 
 import quintain
 from quintain.envs import ToolEnv
-from quintain.tools import Hermes, Tool, ToolCall, UserError
+from quintain.tools import Hermes, Tool, ToolCall, Toolkit, UserError, tool
 from quintain.verifiers import FinalNumber, Task
 
 pytest.importorskip("mcp", reason="the MCP SDK is not installed")
 
 from quintain.tools.mcp import McpToolkit
+from quintain.tools.mcp_server import tool_server
 
 THEIRS = '''
 import asyncio, os, sys
@@ -143,8 +144,8 @@ def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[object]:
 
 
 async def use(kit: McpToolkit, name: str, **arguments: object) -> str:
-    tool: Tool = next(one for one in kit.tools if one.name == name)
-    return (await tool.call(ToolCall("call_0", name, arguments))).content
+    found: Tool = next(one for one in kit.tools if one.name == name)
+    return (await found.call(ToolCall("call_0", name, arguments))).content
 
 
 def calling(name: str, **arguments: object) -> str:
@@ -166,7 +167,7 @@ async def test_a_model_works_with_the_tools_of_a_real_server(server):
         assert await use(episode, "add", a="x", b=1) == (
             "Error: argument 'a' must be integer, got 'x'. add takes: a (integer), b (integer)."
         )
-        assert "no such book" in await use(episode, "fail")
+        assert "Error executing tool fail" in await use(episode, "fail")
         assert await use(episode, "hang") == "Error: hang did not finish within 6 s and was stopped."
         assert "characters left out" in await use(episode, "flood")
         assert await use(episode, "dotted_name") == "here\n[image image/png, 30 bytes]"
@@ -288,10 +289,68 @@ def test_an_unknown_transport_is_told():
         serve_tools([], "sse")
 
 
-async def test_a_quick_look_over_stdio(folder):
-    kit = McpToolkit([sys.executable, str(folder / "ours.py"), "stdio", "0"])
-    episode = kit.fresh()
-    await episode.open({})
-    assert await use(episode, "note", text="x") == "old x"
-    await episode.close()
-    kit.shutdown()
+async def test_a_served_toolkit_is_opened_once_and_closed_with_the_server():
+    from mcp import Client
+
+    log: list[str] = []
+
+    class Notes(Toolkit):
+        async def open(self, setup):
+            log.append(f"open {setup['n']}")
+
+        @tool
+        def note(self, text: str) -> str:
+            """Write a line down."""
+            log.append(text)
+            return "noted"
+
+        async def close(self):
+            log.append("close")
+
+    async with Client(tool_server([Notes()], setup={"n": 3}, instructions="Take notes.")) as client:
+        assert client.instructions == "Take notes."
+        for text in ("one", "two"):
+            assert (await client.call_tool("note", {"text": text})).content[0].text == "noted"
+        unknown = await client.call_tool("not", {})
+        assert (unknown.content[0].text, unknown.is_error) == (
+            "Error: there is no tool 'not'; did you mean 'note'?",
+            True,
+        )
+    assert log == ["open 3", "one", "two", "close"]
+
+
+async def test_a_toolkit_that_cannot_be_opened_is_a_protocol_error():
+    from mcp import Client, MCPError
+
+    class Gone(Toolkit):
+        async def open(self, setup):
+            raise OSError("no disk")
+
+        @tool
+        def look(self) -> str:
+            """Look."""
+            return ""
+
+    async with Client(tool_server([Gone()])) as client:
+        with pytest.raises(MCPError, match="tool: Gone cannot be opened: no disk"):
+            await client.call_tool("look", {})
+
+
+@pytest.mark.slow
+async def test_the_command_serves_the_tools_of_an_environment_and_says_the_task():
+    from mcp import Client, StdioServerParameters
+
+    source = str(Path(quintain.__file__).parents[1])
+    command = ["-m", "quintain", "mcp", "serve", "quintain/Calculator-v0", "--task", "3", "split=test"]
+    where = StdioServerParameters(command=sys.executable, args=command, env={"PYTHONPATH": source})
+    async with Client(where) as client:
+        result = await client.call_tool("calculator", {"expression": "12*7"})
+        assert (result.content[0].text, result.is_error) == ("84", False)
+        assert "How many" in str(client.instructions)
+
+
+def test_an_environment_without_tools_has_nothing_to_serve(capsys):
+    from quintain.cli import main
+
+    assert main(["mcp", "serve", "quintain/GuessNumber-v0"]) == 2
+    assert "quintain/GuessNumber-v0 has no tools to serve" in capsys.readouterr().err
