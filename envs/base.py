@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol, Self
 import gymnasium
 import numpy as np
 
-from ..tools.chat import Message, Reply, ToolCall, user
+from ..tools.chat import Message, Reply, ToolCall
 from ..tools.chat import system as system_message
 from ..tools.errors import InfrastructureError, UserError
 from ..tools.formats import ToolFormat, format_named
@@ -51,11 +51,16 @@ class Books:
     """What the base class keeps of one episode."""
 
     task: Task
-    messages: list[Message]
+    log: list[Message | Reply]  # a reply becomes a message when somebody asks for it
     turns: int = 0
     calls: int = 0
     reward: float = 0.0
     over: bool = False
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation so far, a new list."""
+        return [entry.as_message() if isinstance(entry, Reply) else entry for entry in self.log]
 
 
 class TextEnv(gymnasium.Env[str, str]):
@@ -206,7 +211,7 @@ class TextEnv(gymnasium.Env[str, str]):
     @property
     def messages(self) -> list[Message]:
         """The conversation so far, a new list."""
-        return [] if self._books is None else list(self._books.messages)
+        return [] if self._books is None else self._books.messages
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -359,7 +364,7 @@ class TextEnv(gymnasium.Env[str, str]):
         if books is None or books.over or not isinstance(action, str):
             self._refuse(action)
         reply = self.parse(action)
-        books.messages.append(reply.as_message())
+        books.log.append(reply)
         books.turns += 1
         if reply.tool_calls:
             books.calls += len(reply.tool_calls)
@@ -372,8 +377,8 @@ class TextEnv(gymnasium.Env[str, str]):
         raise UserError(f"an action must be text (str), got {type(action).__name__}")
 
     def _go_on(self, books: Books, reply: Reply, text: str) -> Answer:
-        message = user(text)
-        books.messages.append(message)
+        message: Message = {"role": "user", "content": text}
+        books.log.append(message)
         return text, 0.0, False, False, {"task_id": books.task.id, "messages": [message], "reply": reply}
 
     def _ends(self, books: Books, turn: Turn) -> bool:
@@ -384,7 +389,7 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def _answer(self, books: Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:
         new = as_messages(turn.text, f"{type(self).__name__}.respond")
-        books.messages.extend(new)
+        books.log.extend(new)
         info: dict[str, Any] = {"task_id": books.task.id, "messages": new, "reply": reply, **turn.info}
         reward = float(turn.reward)
         books.over = self._ends(books, turn)

@@ -83,7 +83,7 @@ def restore(env: TextEnv, state: Mapping[str, Any]) -> None:
     put(env, state["attributes"], env._definition, env._apart, shared)  # nothing after this can fail
     env._np_random, env._np_random_seed = rng, state["seed"]
     env._episodes = state["episodes"]
-    env._books = Books(**{**books, "task": Task(**books["task"])})
+    env._books = Books(Task(**books.pop("task")), books.pop("messages"), **books)
 
 
 def captured(

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..tools.errors import UserError
 from ..verifiers.base import Task, Verifier
-from .rows import Fields, Row, read
+from .rows import Fields, read
+from .rows import Row as Row
 from .sources import (
     Filtered,
     Joined,

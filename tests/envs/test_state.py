@@ -85,7 +85,7 @@ def test_a_state_survives_what_the_environment_does_later_and_other_way_round():
 
     env.set_state(state)
     env.thrown.clear()
-    env._books.messages[0]["content"] = "changed"
+    env.messages[0]["content"] = "changed"
     assert state == before
 
 
