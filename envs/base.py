@@ -134,7 +134,9 @@ class TextEnv(gymnasium.Env[str, str]):
         render_mode: str | None = None,
     ) -> None:
         name = type(self).__name__
-        if max_turns is not None and (isinstance(max_turns, bool) or max_turns < 1):
+        if max_turns is not None and (
+            isinstance(max_turns, bool) or not isinstance(max_turns, int) or max_turns < 1
+        ):
             raise UserError(f"{name}: max_turns must be at least 1 or None, got {max_turns!r}")
         if render_mode not in (None, "ansi"):
             raise UserError(f"{name}: render_mode must be None or 'ansi', got {render_mode!r}")
@@ -384,7 +386,12 @@ class TextEnv(gymnasium.Env[str, str]):
     def _ends(self, books: Books, turn: Turn) -> bool:
         return turn.done or (self.max_turns is not None and books.turns >= self.max_turns)
 
-    def _episode(self, books: Books, reply: Reply, evidence: Mapping[str, Any]) -> Episode:
+    def _episode(self, books: Books, reply: Reply, evidence: Any) -> Episode:
+        if not isinstance(evidence, Mapping):
+            name = type(self).__name__
+            raise UserError(
+                f"{name}.evidence must return a mapping, got {type(evidence).__name__}; see `aevidence`"
+            )
         return Episode(books.task, self.judged(reply), tuple(books.messages), evidence)
 
     def _answer(self, books: Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:

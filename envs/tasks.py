@@ -64,10 +64,15 @@ class TaskSet:
         self._source: Source
         if callable(tasks):
             self._source = Made(tasks, size)
-        elif isinstance(tasks, Sequence):
+        elif isinstance(tasks, Sequence) and not isinstance(tasks, str):
             self._source = Listed(tasks, name)
-        else:
+        elif isinstance(tasks, Iterable) and not isinstance(tasks, str | Mapping):
             self._source = Stream(tasks, _WINDOW, name)
+        else:
+            raise UserError(
+                f"{name}: a task set is made of tasks, or of a function of the index, got {type(tasks).__name__}; "
+                "for a file write `TaskSet.from_file(path)`"
+            )
         if not isinstance(self._source, Stream) and self._source.size == 0:
             raise UserError(f"{name} holds no tasks; an environment needs at least one")
         self._by_difficulty: Mapping[Any, Sequence[int]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ def as_messages(said: Any, where: str) -> list[Message]:
     """
     if isinstance(said, str):
         return [user(said)] if said else []
+    if inspect.iscoroutine(said):
+        said.close()
+        raise UserError(f"{where} is asynchronous: only `arespond`, `aevidence` and `afinish` may be")
     if not isinstance(said, Sequence):
         raise UserError(
             f"{where} must return a text or a list of messages, got {type(said).__name__}; "

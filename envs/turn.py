@@ -54,6 +54,10 @@ def checked(turn: Any, env: object) -> Turn:
         raise UserError(
             f"{name}.respond: score must be a Score, got {type(turn.score).__name__}; write `Score(1.0)`"
         )
+    if not isinstance(turn.info, Mapping):
+        raise UserError(
+            f'{name}.respond: info must be a mapping such as {{"moves": 3}}, got {type(turn.info).__name__}'
+        )
     done: Any = turn.done
     if isinstance(done, bool):
         return turn

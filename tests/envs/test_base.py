@@ -169,6 +169,10 @@ def test_a_step_outside_an_episode_is_refused(when):
         (Turn("x", reward="1"), "the reward must be a finite number, got '1'"),
         (Turn("x", score=1.0), r"score must be a Score, got float; write `Score\(1.0\)`"),
         (Turn("x", done="yes"), "done must be True or False, got 'yes'"),
+        (Turn("x", info=3), 'info must be a mapping such as {"moves": 3}, got int'),
+        (Turn("x", reward=np.array([1.0])), "the reward must be a finite number, got array"),
+        (Turn("x", reward=1j), "the reward must be a finite number, got 1j"),
+        (Turn(None), "must return a text or a list of messages, got NoneType"),
         (Turn(3), "must return a text or a list of messages, got int"),
         (Turn([{"role": "user"}]), "a message needs a role and a text as content"),
         ("", "must answer something or end the episode"),
@@ -206,6 +210,13 @@ def test_a_subclass_without_respond_is_told_what_to_write():
     ("make", "said"),
     [
         (lambda: Says(max_turns=0), "max_turns must be at least 1 or None, got 0"),
+        (lambda: Says(max_turns="8"), "max_turns must be at least 1 or None, got '8'"),
+        (lambda: Says(tasks="rows.jsonl"), r"got str; for a file write `TaskSet.from_file\(path\)`"),
+        (lambda: Says(tasks=7), "a task set is made of tasks, or of a function of the index, got int"),
+        (
+            lambda: Says(tasks={"a": 1}),
+            "a task set is made of tasks, or of a function of the index, got dict",
+        ),
         (lambda: Says(render_mode="human"), "render_mode must be None or 'ansi', got 'human'"),
         (
             lambda: Says(verifier=lambda reply, task: 1.0),
@@ -304,3 +315,40 @@ def test_the_verifier_sees_the_evidence_that_the_environment_read():
     assert env.step("open")[1] == 1.0
     env.reset(seed=0)
     assert env.step("I have opened it.")[1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("opening", "said"),
+    [
+        (None, "Opens.begin must return a text or a list of messages, got NoneType"),
+        ("", "Opens.begin must return what the model is asked, got an empty text"),
+        ([{"role": "user", "content": 3}], "a message needs a role and a text as content"),
+    ],
+)
+def test_what_begin_may_not_return(opening, said):
+    class Opens(Says):
+        def begin(self, task):
+            return opening
+
+    with pytest.raises(UserError, match=said):
+        Opens(tasks=TASKS).reset()
+
+
+def test_an_asynchronous_begin_is_named():
+    class Late(Says):
+        async def begin(self, task):
+            return "x"
+
+    with pytest.raises(UserError, match=r"Late\.begin is asynchronous: only `arespond`"):
+        Late(tasks=TASKS).reset()
+
+
+def test_evidence_that_is_no_mapping_is_refused():
+    class Sees(Says):
+        def evidence(self):
+            return ["door"]
+
+    env = Sees(tasks=TASKS, verifier=EndsWell(), max_turns=1)
+    env.reset()
+    with pytest.raises(UserError, match=r"Sees\.evidence must return a mapping, got list"):
+        env.step("x")
