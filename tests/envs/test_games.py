@@ -398,6 +398,20 @@ def test_several_moves_of_a_reply_end_at_a_wall():
     assert says(env, "UUUUU").startswith("Reply with one move, up, down, left or right, or with at most 4")
 
 
+def test_the_oracle_goes_on_from_any_board():
+    env = make("quintain/Sokoban-v0")
+    for index in range(10):
+        env.reset(options={"task": index})
+        says(env, "no move", "down", "left")
+        reward = done = False
+        while not done:
+            _, reward, done, cut, _ = env.step(env.oracle(env.task, env.messages, np.random.default_rng(0)))
+            if cut:
+                assert sokoban_levels.solve(env.board) is None  # two moves may be enough to spoil a level
+                break
+        assert cut or reward == 1.0
+
+
 @pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
 def test_levels_need_as_many_moves_as_their_solution(difficulty):
     tasks = make("quintain/Sokoban-v0", difficulty=difficulty).tasks
