@@ -15,7 +15,7 @@ from ...tools.errors import UserError
 from ...verifiers.base import Score, Task
 from ..base import TextEnv, Turn
 from ..card import Card
-from .items import Split, check_split, numbered
+from .items import Split, check_split, numbered, shuffled
 from .moves import HOW, only_move
 
 PEGS = "ABC"
@@ -50,7 +50,7 @@ class Hanoi(TextEnv):
 
     def __init__(
         self,
-        discs: int = 3,
+        discs: int = 4,
         bonus: float = 0.0,
         max_turns: int | None = None,
         split: Split = "train",
@@ -75,7 +75,7 @@ class Hanoi(TextEnv):
             )
             return Task("", prompt, {"pegs": pegs, "goal": goal}, {"tag": f"{discs} discs"})
 
-        tasks = numbered(problem, 2 * 3**discs, name=f"hanoi-{discs}", split=split, seed=seed)
+        tasks = numbered(problem, 3**discs, name=f"hanoi-{discs}", split=split, seed=seed)
         super().__init__(tasks=tasks, max_turns=max_turns, render_mode=render_mode)
         self.oracle = _oracle
 
@@ -152,13 +152,16 @@ def _refusal(pegs: str, source: str, target: str) -> str | None:
 
 
 def _start(item: int, discs: int) -> tuple[str, str]:
-    """Return the start and the goal of a number: any pegs for the smaller discs, two for the largest."""
-    item, goal = divmod(item, 3)
-    pegs = ""
-    for _ in range(discs - 1):
-        item, peg = divmod(item, 3)
+    """Return the start and the goal of a number: any pegs, and a goal that the largest disc is not on.
+
+    Each start has one goal only, or there would be tasks that differ in nothing but that.
+    """
+    left, pegs = item, ""
+    for _ in range(discs):
+        left, peg = divmod(left, 3)
         pegs += PEGS[peg]
-    return pegs + PEGS[(goal + 1 + item) % 3], PEGS[goal]
+    others = [peg for peg in PEGS if peg != pegs[-1]]
+    return pegs, others[shuffled(item, 3**discs, "hanoi-goal", discs) % 2]
 
 
 def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:

@@ -1,6 +1,7 @@
 """`quintain/Sokoban-v0`: push all boxes onto goals. Levels are drawn as they are asked for, each with a solution.
 
-The split of a level is a hash of its board, so that no held-out board is ever trained on.
+The split of a level is a hash of where player, boxes and goals lie, turned and mirrored boards counted as one: no
+held-out level is a trained one with other walls.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..card import Card
 from ..tasks import TaskSet
 from .items import Split, check_split, in_split
 from .moves import HOW, only_move
-from .sokoban_levels import draw_level, drawn, read, solve, step
+from .sokoban_levels import draw_level, drawn, pattern, read, solve, step
 
 Difficulty = Literal["easy", "medium", "hard"]
 
@@ -28,8 +29,8 @@ _LEVELS = {"easy": (6, 1, 4, 12), "medium": (6, 2, 8, 24), "hard": (7, 3, 16, 40
 _NAMES = {"u": "U", "up": "U", "d": "D", "down": "D", "l": "L", "left": "L", "r": "R", "right": "R"}
 _WORD = re.compile("|".join(sorted(_NAMES, key=len, reverse=True)), re.IGNORECASE)
 _PROMPT = (
-    "Sokoban: push every box onto a goal. # is wall, @ you, $ a box, . a goal, * a box on a goal, + you on a goal. "
-    "You push a box by walking into it, if the cell behind it is free; you cannot pull. {what} {how}\n\n{board}"
+    "Sokoban: push every box onto a goal. # is wall, @ you, $ a box, . a goal, * a box on a goal, + you on a goal, "
+    "- floor. You push a box by walking into it, if the cell behind it is free; you cannot pull. {what} {how}\n\n{board}"
 )
 _ONE = "Reply with one move: up, down, left or right."
 _SEVERAL = (
@@ -83,7 +84,7 @@ class Sokoban(TextEnv):
         def problem(rng: np.random.Generator, index: int) -> Task:
             while True:
                 level = draw_level(rng, size=size, boxes=boxes, least=least, most=most)
-                if in_split(split, "sokoban", level.board):
+                if in_split(split, "sokoban", pattern(level.board)):
                     break
             prompt = _PROMPT.format(what=what, how=HOW, board=level.board)
             info = {"solution": level.solution, "moves_per_reply": moves_per_reply, "tag": difficulty}

@@ -1,8 +1,8 @@
 """Sokoban levels: drawn rooms whose boxes are pulled away from their goals, so that every level has a solution.
 
 A `Level` is plain text, the usual signs: `#` wall, `.` goal, `$` box, `*` box on a goal, `@` player, `+` player on
-a goal, space floor. The start is found by going backwards from the solved room, breadth first, so the number of moves
-that a level needs is exact, and the solution comes with it.
+a goal, `-` or space floor. The start is found by going backwards from the solved room, breadth first, so the number of
+moves that a level needs is exact, and the solution comes with it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def drawn(room: Room, state: State) -> str:
             return "+" if on_goal else "@"
         if cell in boxes:
             return "*" if on_goal else "$"
-        return "." if on_goal else " "
+        return "." if on_goal else "-"  # not a space: spaces at the ends of lines get lost
 
     return "\n".join("".join(sign((r, c)) for c in range(room.width)) for r in range(room.height))
 
@@ -123,6 +123,18 @@ def draw_level(rng: np.random.Generator, *, size: int, boxes: int, least: int, m
         level = _drawn_level(rng, size, boxes, least, most)
         if level is not None:
             return level
+
+
+def pattern(board: str) -> str:
+    """Return where player, boxes and goals of a board lie, walls left out; the same for turned and mirrored boards."""
+    room, (player, boxes) = read(board)
+    alike = []
+    cells = [[player], sorted(boxes), sorted(room.goals)]
+    for _ in range(4):
+        cells = [[(column, room.height - 1 - row) for row, column in group] for group in cells]
+        mirrored = [[(row, room.height - 1 - column) for row, column in group] for group in cells]
+        alike += [str([sorted(group) for group in each]) for each in (cells, mirrored)]
+    return min(alike)
 
 
 def _drawn_level(rng: np.random.Generator, size: int, boxes: int, least: int, most: int) -> Level | None:

@@ -354,8 +354,8 @@ def test_the_bonus_is_for_the_fewest_replies(replies, bonus, value):
 
 ROOM = """\
 ######
-#@ $.#
-#    #
+#@-$.#
+#----#
 ######"""
 
 
@@ -367,8 +367,8 @@ def sokoban_env(board: str, **options: object) -> TextEnv:
 
 def test_sokoban_is_played_by_pushing():
     env = sokoban_env(ROOM)
-    assert says(env, "right") == ROOM.replace("@ ", " @")
-    assert env.step("R")[:3] == ("Solved.\n\n######\n#  @*#\n#    #\n######", 1.0, True)
+    assert says(env, "right") == ROOM.replace("@-", "-@")
+    assert env.step("R")[:3] == ("Solved.\n\n######\n#--@*#\n#----#\n######", 1.0, True)
 
 
 @pytest.mark.parametrize(
@@ -391,9 +391,18 @@ def test_boxes_and_player_on_goals_are_drawn():
     assert sokoban_levels.drawn(room, state) == "#####\n#+*$#\n#####"
 
 
+def test_turned_and_mirrored_levels_with_other_walls_are_the_same():
+    board = "#####\n#@$.#\n#---#\n#---#\n#####"
+    turned = "#####\n#--@#\n##-$#\n#--.#\n#####"
+    mirrored = "#####\n#.$@#\n#-#-#\n#---#\n#####"
+    other = "#####\n#@.$#\n#---#\n#---#\n#####"
+    assert sokoban_levels.pattern(board) == sokoban_levels.pattern(turned) == sokoban_levels.pattern(mirrored)
+    assert sokoban_levels.pattern(board) != sokoban_levels.pattern(other)
+
+
 def test_several_moves_of_a_reply_end_at_a_wall():
     env = sokoban_env(ROOM, moves_per_reply=4)
-    assert says(env, "DURD").startswith("######\n#  $.#\n# @  #")
+    assert says(env, "DURD").startswith("######\n#--$.#\n#-@--#")
     assert says(env, "DLLL").startswith("D is blocked.")
     assert says(env, "UUUUU").startswith("Reply with one move, up, down, left or right, or with at most 4")
 
