@@ -30,7 +30,8 @@ _NAMES = {"u": "U", "up": "U", "d": "D", "down": "D", "l": "L", "left": "L", "r"
 _WORD = re.compile("|".join(sorted(_NAMES, key=len, reverse=True)), re.IGNORECASE)
 _PROMPT = (
     "Sokoban: push every box onto a goal. # is wall, @ you, $ a box, . a goal, * a box on a goal, + you on a goal, "
-    "- floor. You push a box by walking into it, if the cell behind it is free; you cannot pull. {what} {how}\n\n{board}"
+    "- floor. You push a box by walking into it, if the cell behind it is free; you cannot "
+    "pull. {what} {how}\n\n{board}"
 )
 _ONE = "Reply with one move: up, down, left or right."
 _SEVERAL = (
