@@ -156,6 +156,7 @@ class Functions:
         assert self._job.channel is not None
         started = time.monotonic()
         reading = asyncio.ensure_future(read_frame(self._job.channel.reader))
+        reading.add_done_callback(_noticed)
         try:
             first: set[asyncio.Future[Any]] = {reading, self._job.end}
             await asyncio.wait(first, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -227,6 +228,12 @@ class Functions:
 
 
 _FATAL = (Status.TIMEOUT, Status.CRASHED, Status.MALFORMED)
+
+
+def _noticed(reading: asyncio.Future[Any]) -> None:
+    """Look at how a reading ended: one that fails while it is given up has nobody else who does."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 async def read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes, bytes]:

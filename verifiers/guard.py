@@ -125,7 +125,7 @@ class Guard:
         self._enter()
         try:
             for attempt in (1, 2):
-                worker = self._worker()
+                worker = self._worker(fresh=attempt > 1)
                 try:
                     answer = _exchange(worker.link, request, self.wall_s if wall_s is None else wall_s)
                 except TimeoutError:
@@ -138,7 +138,10 @@ class Guard:
                         raise GuardDied("the worker died twice over the same work") from None
                     continue
                 with self._lock:
-                    self._idle.append(worker)
+                    if len(self._idle) < self.workers:
+                        self._idle.append(worker)
+                    else:
+                        worker.kill()
                 return _unpacked(answer)
             raise AssertionError("unreachable")
         finally:
@@ -176,17 +179,18 @@ class Guard:
 
     # --- processes
 
-    def _worker(self) -> _Worker:
+    def _worker(self, fresh: bool) -> _Worker:
+        """Take an idle worker, or a new one: an idle one may have died without having been noticed."""
         with self._lock:
-            while self._idle:
+            while self._idle and not fresh:
                 worker = self._idle.pop()
                 if not select.select([worker.link], [], [], 0)[0]:  # readable while idle means: it has died
                     return worker
                 worker.kill()
-            for _ in range(2):
+            for _ in range(3):
                 try:
                     return self._forked()
-                except OSError:
+                except (OSError, EOFError):  # the template died, perhaps while it answered
                     self._end_template()
             raise GuardDied("no worker could be started: is the machine out of memory or processes?")
 

@@ -79,6 +79,22 @@ def test_a_worker_killed_while_idle_is_replaced(guard: Guard) -> None:
     assert guard.call(operator.mul, 6, 7) == 42
 
 
+def test_a_template_that_dies_while_it_forks_is_replaced(guard: Guard) -> None:
+    guard.call(abs, 1)
+    template = guard._template
+    assert template is not None
+    os.kill(template.pid, signal.SIGSTOP)
+    answers: list[int] = []
+    with guard._lock:
+        guard._idle.clear()
+    calling = threading.Thread(target=lambda: answers.append(guard.call(abs, -7)))
+    calling.start()
+    time.sleep(0.3)
+    os.kill(template.pid, signal.SIGKILL)
+    calling.join(60)
+    assert answers == [7]
+
+
 def test_calls_from_many_threads_come_back_to_their_callers(guard: Guard) -> None:
     with ThreadPoolExecutor(16) as threads:
         assert list(threads.map(lambda n: guard.call(math.factorial, n), range(200))) == [

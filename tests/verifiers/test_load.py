@@ -96,4 +96,5 @@ async def test_every_call_is_answered_while_both_pools_lose_workers() -> None:
     print(dict(outcomes), kills, "kills")
     graded = sum(count for what, count in outcomes.items() if what.endswith(" graded"))
     assert kills > SECONDS / 4
-    assert graded > 0.9 * outcomes.total()
+    assert graded > 0.8 * outcomes.total()
+    assert all(outcomes[f"{task} graded"] for task in ("code", "asserts", "math"))
