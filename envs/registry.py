@@ -24,6 +24,7 @@ import gymnasium
 
 from ..tools.errors import UserError, nearest
 from .base import TextEnv
+from .written import write_in
 
 GROUP = "quintain.envs"
 """The entry-point group of other packages."""
@@ -102,6 +103,8 @@ def register(
 def make(id: str, **kwargs: Any) -> TextEnv:  # noqa: A002 - Gymnasium's name for it
     """Make an environment for rollouts: what `gymnasium.make` makes, without its wrappers.
 
+    Every environment has the option `format`, the name of a tool-call format (see `tools.formats`).
+
     Raises `UserError` for an unknown id (naming the nearest), an option the environment does not have, or options
     that are not plain JSON data.
     """
@@ -110,10 +113,13 @@ def make(id: str, **kwargs: Any) -> TextEnv:  # noqa: A002 - Gymnasium's name fo
         json.dumps(kwargs)
     except (TypeError, ValueError) as error:
         raise UserError(f"{id}: options must be plain JSON data: {error}") from error
+    written = None if _takes_format(factory) else kwargs.pop("format", None)
     _check_options(id, factory, {**gymnasium.registry[id].kwargs, **kwargs})
     env = gymnasium.make(id, disable_env_checker=True, **kwargs).unwrapped
     if not isinstance(env, TextEnv):
         raise UserError(f"{id} is no TextEnv but a {type(env).__name__}; register a subclass of TextEnv")
+    if written is not None:
+        write_in(env, written)
     return env
 
 
@@ -161,6 +167,11 @@ def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
     except (ImportError, AttributeError) as error:
         raise UserError(f"the environment {id} cannot be imported from {factory!r}: {error}") from error
     return made
+
+
+def _takes_format(factory: Callable[..., TextEnv]) -> bool:
+    parameters = inspect.signature(factory).parameters
+    return "format" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def _check_options(env_id: str, factory: Callable[..., TextEnv], options: dict[str, Any]) -> None:

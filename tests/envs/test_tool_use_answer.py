@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import numpy as np
 import pytest
 
-from quintain.envs import ToolEnv
+from quintain.envs import ToolEnv, make
 from quintain.tools import ToolCall, UserError, final_answer, format_named, tool
 from quintain.verifiers import ExactMatch, FinalNumber, Task
 
@@ -118,3 +121,53 @@ def test_elsewhere_the_chat_template_gets_the_schemas():
 def test_an_unknown_format_is_told_at_construction():
     with pytest.raises(UserError, match="there is no tool-call format 'lama3'; did you mean 'llama3'"):
         ToolEnv(TASKS, [add], FinalNumber(), format="lama3")
+
+
+@pytest.mark.parametrize(
+    "name", ["hermes", "llama3", "mistral", "mistral-list", "pythonic", "qwen-xml", "react"]
+)
+def test_an_environment_of_the_library_is_played_in_every_format_by_its_oracle(name):
+    made = make("quintain/Calculator-v0", split="test", format=name)
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        made.reset(options={"task": index})
+        calls, reward, ended = 0, 0.0, False
+        while not ended:
+            text = made.oracle(made.task, made.messages, rng)
+            _, reward, terminated, truncated, info = made.step(text)
+            calls += len(info["reply"].tool_calls)
+            ended = terminated or truncated
+        assert calls >= 1
+        assert reward == 1.0
+
+
+def test_the_same_text_is_no_call_in_another_format():
+    made = make("quintain/Calculator-v0", format="llama3")
+    made.reset(seed=0)
+    assert made.parse('<tool_call>{"name": "calculator", "arguments": {}}</tool_call>').tool_calls == ()
+
+
+async def test_sixty_four_episodes_wait_for_a_slow_tool_together():
+    waiting, most = 0, 0
+
+    @tool
+    async def slow() -> str:
+        """Wait until all episodes are here, or for 0.2 s."""
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        await asyncio.sleep(0.2)
+        waiting -= 1
+        return "done"
+
+    definition = ToolEnv(TASKS, [slow], FinalNumber(), max_turns=5)
+
+    async def episode() -> float:
+        made = definition.fresh()
+        made.reset(seed=0)
+        for _ in range(4):
+            assert (await made.astep(calling(("slow", {}))))[0] == "done"
+        return (await made.astep("42"))[1]
+
+    assert await asyncio.gather(*(episode() for _ in range(64))) == [1.0] * 64
+    assert most == 64
