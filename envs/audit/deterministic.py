@@ -8,13 +8,12 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from ..base import TextEnv
-from .elsewhere import Script, Unable, packed, play_elsewhere
+from .elsewhere import Elsewhere, Script, Unable, packed
 from .findings import Finding, Severity
 from .played import Played, Start, short
 from .probe import cannot_tell
@@ -258,14 +257,18 @@ def _processes(subject: Subject, first: Sequence[Played]) -> Iterator[Finding]:
     except Unable as why:
         yield cannot_tell("processes", f"Whether another process plays the same episodes: {why}.")
         return
-    with ThreadPoolExecutor(2) as threads:
-        waiting = [threads.submit(play_elsewhere, payload, hash_seed, limit) for hash_seed in (1, 2)]
-    for done in waiting:
-        try:
-            keys = done.result()
-        except Unable as why:
-            yield cannot_tell("processes", f"Whether another process plays the same episodes: {why}.")
-            return
+    others = [Elsewhere(payload, hash_seed) for hash_seed in (1, 2)]
+    try:
+        yield from _compared(first, [other.keys(limit) for other in others])
+    except Unable as why:
+        yield cannot_tell("processes", f"Whether another process plays the same episodes: {why}.")
+    finally:
+        for other in others:
+            other.close()
+
+
+def _compared(first: Sequence[Played], elsewhere: Sequence[list[Any]]) -> Iterator[Finding]:
+    for keys in elsewhere:
         for played, key in zip(first, keys, strict=True):
             mine = json.loads(json.dumps(played.key()))
             if key != mine:

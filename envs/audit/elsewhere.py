@@ -30,50 +30,57 @@ class Unable(Exception):  # noqa: N818 - the name is the sentence
     """The episodes could not be played in another process; the text says why."""
 
 
-def play_elsewhere(payload: bytes, hash_seed: int, timeout_s: float) -> list[Any]:
-    """Return the `Played.key()` of each script that was `packed`, played in a fresh process.
+class Elsewhere:
+    """A fresh process that plays what was `packed`. Close it, whatever comes of it."""
 
-    Raises `Unable` if the process fails or takes too long.
-    """
-    environment = {
-        **os.environ,
-        "PYTHONHASHSEED": str(hash_seed),
-        "TZ": "Pacific/Kiritimati" if hash_seed % 2 else "Pacific/Pago_Pago",  # never the same date
-        "LC_ALL": "C.UTF-8",
-        "COLUMNS": "33",
-    }
-    code = (
-        f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = ['audit']; "
-        "from quintain.envs.audit.elsewhere import serve; serve(sys.stdin.buffer.read(), OUT)"
-    )
-    with tempfile.TemporaryDirectory(prefix="quintain-audit-") as folder:
-        out = Path(folder) / "played.json"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code.replace("OUT", repr(str(out)))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
+    def __init__(self, payload: bytes, hash_seed: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="quintain-audit-")
+        folder = Path(self._folder.name)
+        self._out, self._said = folder / "played.json", folder / "said.txt"
+        (folder / "payload").write_bytes(payload)
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; sys.argv[:] = ['audit']; "
+            f"from quintain.envs.audit.elsewhere import serve; serve({str(folder)!r})"
         )
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": str(hash_seed),
+            "TZ": "Pacific/Kiritimati" if hash_seed % 2 else "Pacific/Pago_Pago",  # never the same date
+            "LC_ALL": "C.UTF-8",
+            "COLUMNS": "33",
+        }
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def keys(self, timeout_s: float) -> list[Any]:
+        """Return the `Played.key()` of each script. Raises `Unable` if the process fails or takes too long."""
         try:
-            _, said = process.communicate(payload, timeout=timeout_s)
+            status = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise Unable("the other process took longer than it may") from None
-        finally:
-            if process.poll() is None:
-                with suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-        if process.returncode != 0 or not out.is_file():
-            lines = said.decode("utf-8", "replace").strip().splitlines()
-            raise Unable(f"the other process failed: {lines[-1][:500] if lines else process.returncode}")
-        played: list[Any] = json.loads(out.read_text(encoding="utf-8"))
+        if status != 0 or not self._out.is_file():
+            lines = self._said.read_text(errors="replace").strip().splitlines()
+            raise Unable(f"the other process failed: {lines[-1][:500] if lines else status}")
+        played: list[Any] = json.loads(self._out.read_text(encoding="utf-8"))
         return played
+
+    def close(self) -> None:
+        """End the process and all that it started."""
+        with suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._folder.cleanup()
 
 
 def packed(source: Source, settings: Settings, scripts: Sequence[Script]) -> bytes:
-    """Return an environment and what is to be played in it, to be given to `play_elsewhere`.
+    """Return an environment and what is to be played in it, to be given to `Elsewhere`.
 
     Raises `Unable` if the environment cannot travel.
     """
@@ -119,14 +126,14 @@ def _importable(module: str) -> bool:
     return spec is not None and spec.origin == getattr(sys.modules[module], "__file__", None)
 
 
-def serve(payload: bytes, out: str) -> None:
-    """Play what another process asks for and write the keys to the file `out`."""
+def serve(folder: str) -> None:
+    """Play what another process asks for: `payload` in a folder, answered by `played.json`."""
     from ..base import TextEnv
 
-    name, what, kwargs, settings, scripts = pickle.loads(payload)
+    name, what, kwargs, settings, scripts = pickle.loads(Path(folder, "payload").read_bytes())
     source = Source(name, None, kwargs, what) if isinstance(what, TextEnv) else Source(name, what, kwargs)
     subject = Subject(source, settings)
     subject.begin("elsewhere")
     keys = [subject.play(replies, start, turns=len(replies)).key() for start, replies in scripts]
     subject.close()
-    Path(out).write_text(json.dumps(keys), encoding="utf-8")
+    Path(folder, "played.json").write_text(json.dumps(keys), encoding="utf-8")

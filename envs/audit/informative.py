@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,11 @@ from .similar import near_pairs, normal
 from .subject import OutOfTime, Subject
 from .within import TookTooLong, within
 
-_SAMPLE = 400  # tasks that are compared with each other
+_SAMPLE = (
+    20  # for each task of the settings: tasks of an endless set, and tasks that are compared with each other
+)
+_ALL = 20_000  # a set of so many tasks is looked at as a whole
+T = TypeVar("T")
 _PADDING = "Let me think about this again, step by step and with care. "
 _DATA_OPTIONS = {"path", "file", "data", "dataset", "train_path", "rows"}
 
@@ -112,12 +116,11 @@ def _sample(env: TextEnv, subject: Subject, key: str = "tasks") -> list[Task]:
     tasks = env.tasks
     if not isinstance(tasks, TaskSet):
         return []
-    if tasks.size is not None and tasks.size <= _SAMPLE:
+    most = _SAMPLE * subject.settings.tasks
+    if tasks.size is not None and tasks.size <= max(_ALL, most):
         indices: Sequence[int] = range(tasks.size)
     else:
-        drawn = subject.rng(key).choice(
-            2**31 if tasks.size is None else tasks.size, size=_SAMPLE, replace=False
-        )
+        drawn = subject.rng(key).choice(tasks.size or 2**31, size=most, replace=False)
         indices = sorted(int(i) for i in drawn)
     found = []
     for i, index in enumerate(indices):
@@ -148,39 +151,37 @@ def _key(value: Any) -> str:
 
 def _duplicates(tasks: Sequence[Task], subject: Subject) -> Iterator[Finding]:
     finite = isinstance(subject.env.tasks, TaskSet) and subject.env.tasks.size is not None
-    one_turn = all(
-        step.terminated for start in subject.few[:2] for step in subject.play("x", start, turns=1).steps
-    )
+    firsts = [subject.play("x", start, turns=1) for start in subject.draw(8, "turns")]
+    one_turn = all(step.terminated for played in firsts for step in played.steps)
     whole = Counter((normal(task.prompt), _key(task.answer)) for task in tasks)
     again = sum(count - 1 for count in whole.values())
-    if again:
-        share = again / len(tasks)
+    share = again / len(tasks)
+    if again and finite:
         (prompt, _), count = whole.most_common(1)[0]
-        if finite:
-            severity = Severity.WARNING if share > 0.01 else Severity.NOTE
-            text = f"{again} of {len(tasks)} tasks are copies of others; {short(prompt, 100)!r} is there {count} times."
-        else:
-            severity = Severity.NOTE
-            text = (
-                f"The tasks are few: {again} of {len(tasks)} that were drawn at random had been drawn before."
-            )
+        severity = Severity.WARNING if share > 0.01 else Severity.NOTE
+        text = f"{again} of {len(tasks)} tasks are copies of others; {short(prompt, 100)!r} is there {count} times."
         yield Finding("duplicates", severity, text, share)
+    elif share > 0.05:
+        text = f"The tasks are few: {again} of {len(tasks)} that were drawn at random had been drawn before."
+        yield Finding("duplicates", Severity.NOTE, text, share)
     if one_turn:
         yield from _contradictions(tasks)
-    ids = Counter(task.id for task in tasks)
-    if len(ids) < len(tasks):
-        shared = len(tasks) - len(ids)
-        text = f"{shared} of {len(tasks)} tasks share their id with another: {ids.most_common(1)[0][0]!r}."
-        yield Finding("task-ids", Severity.FAULT, text, float(len(tasks) - len(ids)))
+    contents: dict[str, set[tuple[str, str]]] = {}
+    for task in tasks:
+        contents.setdefault(task.id, set()).add((task.prompt, _key(task.answer)))
+    torn = [name for name, found in contents.items() if len(found) > 1]
+    if torn:
+        text = f"{len(torn)} ids stand for different tasks, {torn[0]!r} for example: an id must name one task, always."
+        yield Finding("task-ids", Severity.FAULT, text, float(len(torn)))
     distinct = {normal(task.prompt): task for task in tasks}
-    kept = list(distinct.values())
+    kept = _some(list(distinct.values()), subject)
     pairs = near_pairs([task.prompt for task in kept])
     if pairs:
-        share = len({i for i, *_ in pairs}) / len(tasks)
+        share = len({i for i, *_ in pairs}) / len(kept)
         i, j, alike = max(pairs, key=lambda pair: pair[2])
         severity = Severity.WARNING if finite and share > 0.05 else Severity.NOTE
         a, b = short(kept[i].prompt, 160), short(kept[j].prompt, 160)
-        text = f"{len(pairs)} pairs of {len(tasks)} tasks are nearly the same; {alike:.0%} alike: {a!r} and {b!r}."
+        text = f"{len(pairs)} pairs of {len(kept)} tasks are nearly the same; {alike:.0%} alike: {a!r} and {b!r}."
         yield Finding("near-duplicates", severity, text, share)
 
 
@@ -199,11 +200,6 @@ def _splits(subject: Subject) -> Iterator[Finding]:
     """Make the environment with two splits and compare their tasks."""
     parameter = _split_parameter(subject)
     if parameter is None:
-        return
-    if _DATA_OPTIONS & set(subject.source.kwargs):
-        yield cannot_tell(
-            "overlap", "Whether the splits overlap: the rows were named by an option; split them yourself."
-        )
         return
     sampled: list[list[Task]] = []
     endless = False
@@ -225,6 +221,10 @@ def _splits(subject: Subject) -> Iterator[Finding]:
     train, test = ([(normal(task.prompt), _key(task.answer)) for task in tasks] for tasks in sampled)
     if not train or not test:
         return
+    if sorted(train) == sorted(test) and _DATA_OPTIONS & set(subject.source.kwargs):
+        text = "Whether the splits overlap: the rows are those of a file, and the option `split` does not divide them."
+        yield cannot_tell("overlap", text)
+        return
     known = set(train)
     shared = [task for task in test if task in known]
     share = len(shared) / len(test)
@@ -237,14 +237,21 @@ def _splits(subject: Subject) -> Iterator[Finding]:
         )
         yield Finding("overlap", severity, f"{text}{short(shared[0][0], 160)!r}.", share)
         return
-    pairs = near_pairs([prompt for prompt, _ in [*dict(train).items(), *dict(test).items()]])
-    cut = len(dict(train))
-    across = {j for i, j, _ in pairs if i < cut <= j}
+    old, new = (_some(list(dict(tasks)), subject) for tasks in (train, test))
+    across = {j for i, j, _ in near_pairs([*old, *new]) if i < len(old) <= j}
     if across:
-        share = len(across) / len(test)
+        share = len(across) / len(new)
         severity = Severity.WARNING if share > 0.05 and not endless else Severity.NOTE
-        text = f"{len(across)} of {len(test)} test tasks are nearly the same as one of the training set."
+        text = f"{len(across)} of {len(new)} test tasks are nearly the same as one of the training set."
         yield Finding("near-overlap", severity, text, share)
+
+
+def _some(items: list[T], subject: Subject) -> list[T]:
+    """Return at most as many as are compared with each other, in their order."""
+    most = _SAMPLE * subject.settings.tasks
+    if len(items) <= most:
+        return items
+    return [items[i] for i in sorted(subject.rng("some").choice(len(items), size=most, replace=False))]
 
 
 def _split_parameter(subject: Subject) -> str | None:

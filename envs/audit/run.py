@@ -159,14 +159,9 @@ def _source(env: str | TextEnv | Callable[..., TextEnv], kwargs: dict[str, Any])
 
 def _subject(source: Source, settings: Settings) -> Subject:
     try:
-        subject = Subject(source, settings)
-    except UserError:
-        raise
+        return Subject(source, settings)
     except TookTooLong:
         raise UserError(f"{source.name} could not be made within {max(60.0, settings.step_s):g} s") from None
-    if not isinstance(subject.env, TextEnv):
-        raise UserError(f"{source.name} makes a {type(subject.env).__name__}, which is no TextEnv")
-    return subject
 
 
 def _run(probe: Probe, subject: Subject, accepted: Mapping[str, tuple[float, str]]) -> Outcome:

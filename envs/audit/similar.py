@@ -1,4 +1,4 @@
-"""Duplicates and near-duplicates among texts: words in runs of three, compared by MinHash and then exactly."""
+"""Near-duplicates among texts: words in runs of three, compared by MinHash and then exactly."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ _HASHES, _BANDS = 64, 16  # pairs of Jaccard similarity 0.8 meet in a band with 
 _COMMON = 0.2  # runs that so many texts share are the form of the task, not its content
 _PRIME = (1 << 61) - 1
 _BUCKET = 50
+_LEAST = 10  # runs of its own that a text needs to be compared: boards and lists of numbers have fewer
 
 
 def normal(text: str) -> str:
-    """Return a text without case, punctuation and white space differences."""
-    return " ".join(re.findall(r"[^\W_]+|[^\w\s]", text.casefold()))
+    """Return a text without white space round its lines; within a line it may be part of a board."""
+    return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
 def runs(text: str) -> set[str]:
-    """Return the runs of three words and signs of a text; the whole text if it is shorter."""
-    words = normal(text).split()
+    """Return the runs of three words of a text; all its words if there are fewer."""
+    words = re.findall(r"[^\W_]+", text.casefold())
     return {" ".join(words[i : i + _RUN]) for i in range(max(len(words) - _RUN + 1, 1))} - {""}
 
 
@@ -41,7 +42,7 @@ def near_pairs(texts: Sequence[str], alike: float = 0.8) -> list[tuple[int, int,
     rng = np.random.default_rng(7)  # the hash functions, the same always
     a, b = (rng.integers(1, 1 << 31, size=(_HASHES, 1), dtype=np.uint64) for _ in range(2))
     for i, one in enumerate(own):
-        if len(one) < 2:
+        if len(one) < _LEAST:
             continue
         values = np.array([_hash(run) for run in one], dtype=np.uint64)[None, :]
         least = ((a * values + b) % np.uint64(_PRIME)).min(axis=1)

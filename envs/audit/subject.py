@@ -96,6 +96,8 @@ class Subject:
         self.source = source
         self.settings = settings
         self.env = within(max(60.0, settings.step_s), source.make)
+        if not isinstance(self.env, TextEnv):
+            raise UserError(f"{source.name} makes a {type(self.env).__name__}, which is no TextEnv")
         self.episodes = 0
         self._deadline = float("inf")
         self.starts = self.draw(settings.tasks, "starts")

@@ -9,7 +9,7 @@ import numpy as np
 from ...tools.chat import Message
 from ...verifiers.base import Task
 from ..base import Policy
-from .answers import CALL, Solved, gold_text, solved
+from .answers import CALL, Solved, gold_text, is_code, solved
 from .findings import Finding, Severity
 from .played import Played, Start, short
 from .probe import weighed
@@ -60,9 +60,11 @@ class NotTrivial:
             yield from _worst(subject, "system-prompt", [_always(subject.env.system_prompt)])
         right = solved(subject)
         yield from _worst(subject, "other-answer", _of_others(right))
-        yield from _worst(subject, "candidates", _candidates(right))
-        yield from _worst(subject, "lookalike", _looking_alike(right))
-        yield from _worst(subject, "hedge", _hedged(right))
+        # Where any text does in the answer's place (a task that wants no call) a changed answer shows nothing.
+        exact = [item for item in right if not subject.play(item.answering("zzzz"), item.played.start).earned]
+        yield from _worst(subject, "candidates", _candidates(exact))
+        yield from _worst(subject, "lookalike", _looking_alike(exact))
+        yield from _worst(subject, "hedge", _hedged(exact))
 
 
 def _always(text: str) -> Variant:
@@ -200,7 +202,9 @@ def _looking_alike(right: Sequence[Solved]) -> list[Variant]:
     def changed(name: str) -> Callable[[Solved], Replies | None]:
         def make(item: Solved) -> Replies | None:
             other = lookalikes(item.answer).get(name)
-            return None if other is None or CALL in item.last else item.answering(other)
+            if other is None or CALL in item.last or is_code(item.last):
+                return None  # in JSON and in programs most characters may be others and mean the same
+            return item.answering(other)
 
         return make
 

@@ -31,14 +31,20 @@ def within(seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.
 
 def _with_alarm(seconds: float, call: Callable[[], T]) -> T:
     mine = TookTooLong(f"stopped after {seconds:g} s")
+    began = time.monotonic()
+    outer = interval = 0.0
 
     def ring(*_: Any) -> None:
-        raise mine
+        if outer and time.monotonic() - began >= outer and callable(handler):
+            handler(signal.SIGALRM, None)
+        if time.monotonic() - began >= seconds:
+            raise mine
 
-    began = time.monotonic()
     handler = signal.signal(signal.SIGALRM, ring)
     # Rings again each second: the first may meet code that swallows everything.
     outer, interval = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), 1.0)
+    if 0 < outer < seconds:
+        signal.setitimer(signal.ITIMER_REAL, outer, min(seconds - outer, 1.0))
     try:
         try:
             return call()
@@ -50,6 +56,8 @@ def _with_alarm(seconds: float, call: Callable[[], T]) -> T:
         if outer:
             left = outer - (time.monotonic() - began)
             signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), interval)
+            if left <= 0 and callable(handler):  # another call may begin before the alarm would ring
+                handler(signal.SIGALRM, None)
 
 
 def _in_thread(seconds: float, call: Callable[[], T]) -> T:

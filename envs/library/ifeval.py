@@ -146,6 +146,13 @@ class IFEval(SingleTurnEnv):
         oracle="A writer that fills the asked-for shape with plain sentences, and checks itself by the same rules.",
         source="IFEval (Zhou et al., 2023), Apache-2.0; rows that a constant reply solves are left out",
         tags=("instructions", "single-turn", "data"),
+        accepted={
+            "trivial/candidates": (
+                1.0,
+                "form is judged, not content: texts for other tasks may stand around it",
+            ),
+            "trivial/lookalike": (1.0, "form is judged, not content: most letters of the text may be any"),
+        },
     )
 
     def __init__(

@@ -231,6 +231,13 @@ class ComposedInstructions(SingleTurnEnv):
         oracle="A writer that fills the asked-for shape with plain sentences, and checks itself by the same rules.",
         source="generated; the kinds of instruction are those of IFEval (Zhou et al., 2023)",
         tags=("instructions", "single-turn", "procedural"),
+        accepted={
+            "trivial/candidates": (
+                1.0,
+                "form is judged, not content: texts for other tasks may stand around it",
+            ),
+            "trivial/lookalike": (1.0, "form is judged, not content: most letters of the text may be any"),
+        },
     )
 
     def __init__(

@@ -51,6 +51,9 @@ class MathRows(SingleTurnEnv):
         oracle="The gold answer of the row, boxed.",
         source="MATH (Hendrycks et al., 2021), MIT licence; or a file of rows of the same shape",
         tags=("math", "single-turn", "data"),
+        accepted={
+            "trivial/lookalike": (1.0, "digits and letters of every script are read as what they mean")
+        },
     )
 
     def __init__(

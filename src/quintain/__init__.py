@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .envs.audit import audit
     from .envs.base import TextEnv
     from .envs.registry import make
     from .envs.single_turn import SingleTurnEnv
@@ -31,6 +32,7 @@ _HOMES = {
     "SingleTurnEnv": "envs",
     "ToolEnv": "envs",
     "TaskSet": "envs",
+    "audit": "envs.audit",
     "Task": "verifiers.base",
     "Score": "verifiers.base",
     "Verifier": "verifiers.base",
@@ -53,6 +55,7 @@ __all__ = [
     "ToolEnv",
     "Task",
     "TaskSet",
+    "audit",
     "Score",
     "Verifier",
     "verifier",

@@ -51,6 +51,8 @@ def run(
     console = Console(stderr=json_to == "-", highlight=False)
     if transcripts is not None and transcripts.exists() and not transcripts.is_dir():
         raise UserError(f"--transcripts {transcripts}: there is a file of that name; name a folder")
+    if json_to not in (None, "-") and not Path(json_to).resolve().parent.is_dir():
+        raise UserError(f"--json {json_to}: there is no folder {str(Path(json_to).parent)!r}; make it first")
 
     def progress(outcome: Outcome) -> None:
         if console.is_terminal:

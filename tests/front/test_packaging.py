@@ -25,6 +25,7 @@ PUBLIC = [
     "ToolEnv",
     "Task",
     "TaskSet",
+    "audit",
     "Score",
     "Verifier",
     "verifier",

@@ -1,0 +1,35 @@
+"""Every environment that we ship passes its audit."""
+
+from __future__ import annotations
+
+import pytest
+
+from quintain.envs.audit import audit
+
+
+def test_the_reward_can_be_trusted(env_case):
+    env_id, options = env_case
+    report = audit(env_id, kwargs=options, tasks=2, fuzz=20, skip=["deterministic", "bounded"])
+    assert report.sound, [(finding.name, finding.text) for finding in report.troubles]
+
+
+@pytest.mark.slow
+def test_the_reward_can_be_trusted_looked_at_thoroughly(env_case):
+    env_id, options = env_case
+    report = audit(env_id, kwargs=options, fuzz=1000, seed=1)
+    assert report.sound, [(finding.name, finding.text) for finding in report.troubles]
+
+
+DATA = {
+    "quintain/GSM8K-v0": "gsm8k_test_a.jsonl",
+    "quintain/IFEval-v0": "ifeval_a.jsonl",
+    "quintain/BFCL-v0": "bfcl_simple_python_a.jsonl",
+    "quintain/HumanEval-v0": "humaneval.jsonl",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env_id", DATA)
+def test_on_real_rows(env_id, data_dir):
+    report = audit(env_id, kwargs={"path": str(data_dir / DATA[env_id])}, tasks=10)
+    assert report.sound, [(finding.name, finding.text) for finding in report.troubles]
