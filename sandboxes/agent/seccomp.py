@@ -91,15 +91,13 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "migrate_pages": (256, 238),
     "mbind": (237, 235),
     "set_mempolicy": (238, 237),
-    # memory that no limit of ours counts
+    # memory that no limit of ours counts, and that outlives its maker
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
     "semget": (64, 190),
     "msgget": (68, 186),
 }
-COUNTED_BY_CGROUP = ("memfd_create", "shmget", "semget", "msgget")
-"""Of these, what may be let through where a control group counts the memory."""
 
 # name: numbers, and which argument says whose: it has to be 0, the caller itself
 ONLY_ONESELF: dict[str, tuple[int, int, int]] = {

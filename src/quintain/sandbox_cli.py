@@ -19,7 +19,10 @@ app = typer.Typer(no_args_is_help=True, help="Run untrusted programs, and check 
 
 Backend = Annotated[str, typer.Option("--backend", "-b", help="local or docker.")]
 Image = Annotated[str | None, typer.Option(help="docker: the image to use.")]
-Tier = Annotated[str | None, typer.Option(help="local: full or bwrap-per-box; the best by default.")]
+Tier = Annotated[
+    str | None,
+    typer.Option(help="local: full, bwrap-per-box or landlock; the better of the first two by default."),
+]
 Wall = Annotated[float, typer.Option(help="Seconds until everything is killed.")]
 Memory = Annotated[int, typer.Option(help="MiB of memory.")]
 
@@ -69,8 +72,10 @@ def check(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     broken = sum(result.held is False for result in results)
+    kept = sum(result.held is True for result in results)
     seconds = sum(result.seconds for result in results)
-    typer.echo(f"{len(results) - broken} of {len(results)} promises kept by {backend}, in {seconds:.0f} s.")
+    others = f", {len(results) - kept - broken} not offered" if kept + broken < len(results) else ""
+    typer.echo(f"{kept} of {len(results)} promises kept by {backend}{others}, in {seconds:.0f} s.")
     raise typer.Exit(1 if broken else 0)
 
 
@@ -127,15 +132,15 @@ def shell(
     """Talk to an interpreter in a sandbox, line by line. Ctrl-C interrupts a command, Ctrl-D leaves."""
     from .sandboxes import Limits, SandboxError
 
-    limits = Limits(wall_s=wall, memory_mb=memory)
-    with _opened(backend, _options(image, tier), limits) as sandbox:
-        try:
+    try:
+        limits = Limits(wall_s=wall, memory_mb=memory)
+        with _opened(backend, _options(image, tier), limits) as sandbox:
             session = sandbox.session_sync(kind)
-        except SandboxError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from None
-        typer.echo(f"{kind} in a {sandbox.capabilities.tier} sandbox; {wall:g} s a command.", err=True)
-        _talk(session.call_sync, "$ " if kind == "bash" else ">>> ")
+            typer.echo(f"{kind} in a {sandbox.capabilities.tier} sandbox; {wall:g} s a command.", err=True)
+            _talk(session.call_sync, "$ " if kind == "bash" else ">>> ")
+    except SandboxError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def _talk(call: Callable[..., Any], prompt: str) -> None:
@@ -166,7 +171,8 @@ def doctor() -> None:
     import asyncio
     import platform
 
-    from .sandboxes import SandboxUnavailable
+    from .sandboxes import SandboxUnavailable, Tier
+    from .sandboxes.local import GAPS
     from .sandboxes.tiers import probe
 
     typer.echo(
@@ -174,8 +180,12 @@ def doctor() -> None:
     )
     works = False
     for report in asyncio.run(probe()):
-        works = works or report.works
-        typer.echo(f"  {'ok ' if report.works else 'NO '} local, {report.tier}: {report.reason}")
+        asked = report.works and report.tier == Tier.LANDLOCK
+        works = works or (report.works and not asked)
+        note = "; used only when asked for (min_tier='landlock'), since it has gaps:" if asked else ""
+        typer.echo(f"  {'ok ' if report.works else 'NO '} local, {report.tier}: {report.reason}{note}")
+        for name, why in GAPS[report.tier].items() if report.works else ():
+            typer.echo(f"        does not promise {name}: {why}")
     try:
         from .sandboxes.docker import connect
 
