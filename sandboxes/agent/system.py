@@ -15,7 +15,6 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x1, 0x2, 0x4, 0x8, 0x1000
-MNT_DETACH = 2
 
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
@@ -56,12 +55,6 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
     text = kind.encode() if kind else None
     if libc.mount(source.encode(), target.encode(), text, ctypes.c_ulong(flags), data.encode()) != 0:
         raise failed(f"mount {target}")
-
-
-def unmount(target: str) -> None:
-    """Detach a mount."""
-    if libc.umount2(target.encode(), MNT_DETACH) != 0:
-        raise failed(f"umount {target}")
 
 
 def prctl(option: int, value: int) -> None:
