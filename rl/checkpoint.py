@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from ..tools.errors import UserError
 
 FOLDER = "checkpoints"
 STATE = "trainer.pt"
+BEST = "best.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,11 @@ def save_checkpoint(
     state: dict[str, Any],
     *,
     keep: int,
+    best: float | None = None,
 ) -> Checkpoint:
-    """Save a checkpoint and remove all but the newest `keep`.
+    """Save a checkpoint and remove all but the newest `keep` and the best.
+
+    With `best`, the held-out success that makes it so, this one becomes the best: it stays until another does.
 
     It is written under another name and renamed when it is whole, so a run that is killed, or a disk that is full,
     leaves the earlier ones as they were. Raises `OSError` as the system reports it.
@@ -64,9 +69,27 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+    if best is not None:
+        _mark_best(run_dir, step, best)
+    kept = best_step(run_dir)
     for old in checkpoints(run_dir)[:-keep]:
-        shutil.rmtree(old.path, ignore_errors=True)
+        if old.step != kept:
+            shutil.rmtree(old.path, ignore_errors=True)
     return Checkpoint(target, step)
+
+
+def best_step(run_dir: Path) -> int | None:
+    """Return the step of the best checkpoint, None where no evaluation has chosen one."""
+    try:
+        return int(json.loads((run_dir / FOLDER / BEST).read_text("utf-8"))["step"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def _mark_best(run_dir: Path, step: int, success: float) -> None:
+    work = run_dir / FOLDER / f".{BEST}.part"
+    work.write_text(json.dumps({"step": step, "success": success}) + "\n", "utf-8")
+    work.replace(run_dir / FOLDER / BEST)
 
 
 def checkpoints(run_dir: Path) -> list[Checkpoint]:

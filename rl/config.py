@@ -39,6 +39,8 @@ class RunConfig(Section):
     """The folder that runs are made in; a run becomes `<name>-seed<seed>-<n>` there."""
     keep_checkpoints: Count = 2
     """How many of the newest checkpoints stay."""
+    keep_best: bool = True
+    """Keep the checkpoint with the best held-out success too."""
     checkpoint_every: Count = 20
     """RL steps between two checkpoints."""
     save_trajectories_every: CountOrNone = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..envs.base import TextEnv
 from .chat import ChatCodec
@@ -74,6 +74,11 @@ def _successes(found: Sequence[Trajectory], name: str, env: TextEnv) -> dict[str
             if env.tasks is not None and "tag" in (info := env.tasks[trajectory.group].info):
                 by_tag[f"/{info['tag']}"].append(trajectory.success)
     return {name + tag: sum(results) / len(results) for tag, results in sorted(by_tag.items())}
+
+
+def headline(metrics: Mapping[str, float]) -> float | None:
+    """Return the success that a run is judged by: greedy where it was played, else sampled; None without either."""
+    return metrics.get("success_greedy", metrics.get("success_sampled"))
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

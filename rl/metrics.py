@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +117,27 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Clock:
+    """Measures the parts of a step: `lap` ends one and begins the next."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        """Seconds of wall-clock time, by part."""
+        self._since = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Give the time since the last lap to `name`."""
+        now = time.monotonic()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._since
+        self._since = now
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 RESERVED = frozenset({"phase", "step", "time_s", "message", "nonfinite"})

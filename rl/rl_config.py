@@ -176,6 +176,27 @@ class CriticConfig(Section):
     """Where a limit cut an episode, count the critic's estimate of what would have come; termination never does."""
 
 
+class CurriculumConfig(Section):
+    """Tasks that are neither too easy nor too hard, by how often they have succeeded so far."""
+
+    low: Fraction = 0.2
+    """The lowest success rate that is wanted."""
+    high: Fraction = 0.8
+    """The highest."""
+    bucket: Annotated[str, Field(min_length=1)] | None = None
+    """A key of the tasks' info, for example `difficulty`: what is learned about a task counts for all alike."""
+    explore: Fraction = 0.1
+    """The share of tasks drawn whatever is believed about them."""
+    half_life: Positive = 50.0
+    """Steps after which half of what was seen is forgotten."""
+
+    @model_validator(mode="after")
+    def _is_a_band(self) -> CurriculumConfig:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        return self
+
+
 class RlConfig(Section):
     """Reinforcement learning on the verified reward. Leave the section out for SFT alone."""
 
@@ -242,6 +263,8 @@ class RlConfig(Section):
     """The correction for a sampler that is not the learner."""
     critic: CriticConfig | None = None
     """The value function of PPO."""
+    curriculum: CurriculumConfig | None = None
+    """Which tasks come next; none plays all in turn."""
 
     @model_validator(mode="before")
     @classmethod

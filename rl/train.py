@@ -8,39 +8,27 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..envs import registry
-from ..envs.base import TextEnv
-from ..tools.chat import Message
-from ..tools.errors import UserError
 from . import credit
-from .advantages import zero_variance_fraction
-from .chat import ChatCodec
+from .batch_metrics import batch_metrics
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
-from .engines import make_engine
-from .engines.base import Engine
-from .evaluate import evaluate
+from .evaluate import evaluate, headline
+from .history import History
 from .learner import Learner, NonFiniteError
-from .metrics import Event, MetricsLog
-from .models import TINY, load_model, read_template
+from .metrics import Clock, Event, MetricsLog, peak_memory_mb
+from .models import TINY
+from .prepare import Run, Watcher, demonstrator, prepare
 from .rl_config import RlConfig
-from .rollout import Demonstrator, EnginePolicy, ScriptedPolicy, Start, rollout
+from .rollout import EnginePolicy, ScriptedPolicy, Start, rollout
 from .seeds import derive, generator
 from .sft import read_demonstrations, warm_start
+from .task_stream import TaskStream, task_at
 from .trajectory import Trajectory
-
-CORPUS_EPISODES = 400
-"""Demonstrations whose text the embedded model's tokenizer is trained on."""
-
-Watcher = Callable[[Event], None]
 
 
 class UngradedError(RuntimeError):
@@ -75,7 +63,7 @@ async def _train(config: Config, run_dir: Path, on_event: Watcher, *, resume: bo
             log.write(event)
             on_event(event)
 
-        run = _prepare(config, run_dir, log, tell)
+        run = prepare(config, run_dir, log, tell)
         try:
             await _stages(run, last)
         finally:
@@ -84,71 +72,7 @@ async def _train(config: Config, run_dir: Path, on_event: Watcher, *, resume: bo
             run.held_out.close()
 
 
-@dataclass(slots=True)
-class _Run:
-    """What the stages of a run share."""
-
-    config: Config
-    folder: Path
-    log: MetricsLog
-    tell: Watcher
-    env: TextEnv
-    held_out: TextEnv
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    codec: ChatCodec
-    engine: Engine
-
-
-def _prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> _Run:
-    env = registry.make(config.env.id, **config.env.kwargs)
-    held_out = registry.make(config.env.id, **config.env.held_out_kwargs)
-    if config.rl is None and config.sft is None:
-        raise UserError("the config has neither an [sft] nor an [rl] section, so there is nothing to train")
-    tell(Event("prepare", 0, 0, message=f"model {config.model.path}"))
-    model, tokenizer = load_model(config.model, seed=config.seed, texts=_corpus(config, env))
-    codec = ChatCodec(tokenizer, read_template(config.model))
-    context = int(model.config.get_text_config().max_position_embeddings)
-    if config.rollout.episode_tokens > context:
-        raise UserError(
-            f"rollout.episode_tokens is {config.rollout.episode_tokens}, but the model sees {context} tokens at most"
-        )
-    tell(Event("prepare", 0, 0, message=f"engine {config.engine.kind}"))
-    engine = make_engine(config.engine, model, tokenizer, seed=config.seed)
-    return _Run(config, folder, log, tell, env, held_out, model, tokenizer, codec, engine)
-
-
-def _corpus(config: Config, env: TextEnv) -> Iterator[str]:
-    """Yield the text that the embedded model's tokenizer learns from: everything said in demonstrations."""
-    if config.model.path != TINY:
-        return
-    write = _demonstrator(env)
-    yield '{"name": "f", "arguments": {}}\n<|im_start|>system\ntool f(x)\nuser\nassistant\ntool\n'
-    for number in range(CORPUS_EPISODES):
-        episode, rng = env.fresh(), generator(config.seed, "corpus", number)
-        _, info = episode.reset(seed=derive(config.seed, "corpus", number) % 2**32)
-        said: list[Message] = list(info["messages"])
-        over = False
-        while not over:
-            yield from (message["content"] for message in said)
-            assert episode.task is not None
-            reply = write(episode.task, episode.messages, rng)
-            yield reply
-            _, _, terminated, truncated, info = episode.step(reply)
-            said, over = info["messages"], terminated or truncated
-
-
-def _demonstrator(env: TextEnv) -> Demonstrator:
-    write = env.demonstrator or env.oracle
-    if write is None:
-        raise UserError(
-            f"{type(env).__name__} has no demonstrator, which sft.demonstrations = 'demonstrator' and the embedded "
-            "model need: name a JSONL file of demonstrations, or train a model that can speak already"
-        )
-    return write
-
-
-async def _stages(run: _Run, last: Checkpoint | None) -> None:
+async def _stages(run: Run, last: Checkpoint | None) -> None:
     """Warm start, then RL, with evaluations in between; `last` is where a resumed run goes on."""
     config = run.config
     if last is not None:
@@ -157,7 +81,7 @@ async def _stages(run: _Run, last: Checkpoint | None) -> None:
         if config.model.path != TINY:
             await _evaluate(run, 0, "before")
         await _warm_start(run)
-    await run.engine.load(run.model, 0)
+    await run.engine.load(run.model, 0 if last is None else last.step)
     if last is None:
         await _evaluate(run, 0, "after SFT" if config.sft is not None else "before")
         if config.rl is None:
@@ -167,17 +91,17 @@ async def _stages(run: _Run, last: Checkpoint | None) -> None:
     run.tell(Event("done", 0, 0, message=str(run.folder)))
 
 
-async def _warm_start(run: _Run) -> None:
+async def _warm_start(run: Run) -> None:
     config = run.config
     assert config.sft is not None
     sft = config.sft
     run.tell(Event("sft", 0, sft.steps, message="demonstrations"))
     if sft.demonstrations == "demonstrator":
         starts = [
-            Start(f"sft-{n}", n, derive(config.seed, "sft", n), _task(run.env, config.seed, "sft", n))
+            Start(f"sft-{n}", n, derive(config.seed, "sft", n), task_at(run.env, config.seed, "sft", n))
             for n in range(sft.episodes)
         ]
-        policy = ScriptedPolicy(_demonstrator(run.env), run.codec)
+        policy = ScriptedPolicy(demonstrator(run.env), run.codec)
         demonstrations = await rollout(run.env, policy, run.codec, starts, config.rollout)
         _raise_if_ungraded(demonstrations, config.rollout.max_ungraded)
     else:
@@ -199,7 +123,7 @@ async def _warm_start(run: _Run) -> None:
     )
 
 
-async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
+async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
     """Sample groups, compare, learn, evaluate, save: the loop of the whole project."""
     config = run.config
     learner = Learner(
@@ -209,48 +133,21 @@ async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
         generator=generator(config.seed, "minibatches"),
         longest=config.rollout.episode_tokens,
     )
+    tasks = TaskStream(run.env, rl, config.seed)
+    history = History(run.folder, learner.steps if last is None else last.step)
     if last is None:
-        _save(run, 0, learner.state())
+        _save(run, 0, {"learner": learner.state(), "tasks": tasks.state()})
     else:
         learner.restore(last.state()["learner"])
+        tasks.restore(last.state()["tasks"])
     for step in range(learner.steps + 1, rl.steps + 1):
-        clock = time.monotonic()
-        starts = [
-            Start(
-                id=f"rl-{step}-{group}-{member}",
-                group=group,
-                seed=derive(config.seed, "rl", step, group, member),
-                task=_task(run.env, config.seed, "rl", (step - 1) * rl.groups + group),
-            )
-            for group in range(rl.groups)
-            for member in range(rl.group_size)
-        ]
-        finished = 0
-
-        def on_finish(trajectory: Trajectory, step: int = step, total: int = len(starts)) -> None:
-            nonlocal finished
-            finished += 1
-            run.tell(Event("rl", step - 1, rl.steps, message=f"rollout {finished}/{total}"))
-
-        batch = await rollout(
-            run.env,
-            EnginePolicy(run.engine),
-            run.codec,
-            starts,
-            config.rollout,
-            temperature=config.rollout.temperature,
-            on_finish=on_finish,
-        )
-        rollout_s = time.monotonic() - clock
+        clock = Clock()
+        batch, sampled = await _sample(run, rl, tasks, step)
+        clock.lap("rollout_s")
         if config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0:
-            _write_trajectories(run.folder, "rl", step, batch)
-        _raise_if_ungraded(batch, config.rollout.max_ungraded)
+            _write_trajectories(run.folder, "rl", step, sampled)
+        _raise_if_ungraded(sampled, config.rollout.max_ungraded)
 
-        rewards_N = np.array([t.reward for t in batch])
-        groups_N = np.array([t.group for t in batch])
-        graded_N = np.array([t.graded for t in batch])
-
-        clock = time.monotonic()
         kept = [t for t in batch if t.graded]
         measured = learner.measure(kept)
         advantages = credit.assign(
@@ -263,65 +160,102 @@ async def _reinforce(run: _Run, rl: RlConfig, last: Checkpoint | None) -> None:
             raise
         if learned.get("skipped_minibatches"):
             _write_trajectories(run.folder, "nonfinite", step, batch)
+        clock.lap("learn_s")
         await run.engine.load(run.model, step)
-        learn_s = time.monotonic() - clock
+        clock.lap("sync_s")
 
-        metrics = batch_metrics(batch)
-        metrics.update(learned)
-        metrics.update(advantages.metrics)
-        metrics["zero_variance"] = zero_variance_fraction(rewards_N, groups_N, graded_N)
-        metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(rollout_s, 1e-9)
-        metrics.update(rollout_s=rollout_s, learn_s=learn_s)
-        run.tell(Event("rl", step, rl.steps, metrics))
+        metrics = batch_metrics(sampled) | learned | advantages.metrics | tasks.summary() | clock.laps
+        metrics["zero_variance"] = _zero_variance(sampled)
+        metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(clock.laps["rollout_s"], 1e-9)
+        metrics["memory_mb"] = peak_memory_mb()
+        alarms = history.add_step(metrics)
+        run.tell(Event("rl", step, rl.steps, metrics | {"alarms": float(len(alarms))}, "; ".join(alarms)))
 
         success = None
         if step == rl.steps or (config.eval.every and step % config.eval.every == 0):
             success = await _evaluate(run, step, "after" if step == rl.steps else "during")
+        best = success is not None and history.add_evaluation(step, success)
         done = rl.stop_at is not None and success is not None and success >= rl.stop_at
-        if done or step == rl.steps or step % config.run.checkpoint_every == 0:
-            _save(run, step, learner.state())
+        if done or best or step == rl.steps or step % config.run.checkpoint_every == 0:
+            state = {"learner": learner.state(), "tasks": tasks.state()}
+            _save(run, step, state, best=success if best else None)
         if done:
             break
 
 
-def batch_metrics(batch: Sequence[Trajectory]) -> dict[str, float]:
-    """Return what a step's episodes say by themselves; ungraded ones count in `ungraded` alone."""
-    graded = [t for t in batch if t.graded]
-    turns = [turn for t in graded for turn in t.turns]
-    tokens = sum(t.sampled_tokens for t in graded)
-    logp = sum(sum(t.logprobs) for t in graded)
-    calls = sum(turn.tool_calls for turn in turns)
-    return {
-        "reward": _mean([t.reward for t in graded]),
-        "success": _mean([t.success for t in graded]),
-        # The mean surprise of what was sampled: an unbiased estimate of the policy's entropy a token.
-        "entropy": -logp / max(tokens, 1),
-        "sampled_tokens": float(tokens),
-        "turns": _mean([len(t.turns) for t in graded]),
-        "reply_tokens": tokens / max(len(turns), 1),
-        "truncated": _mean([t.stop != "terminated" for t in graded]),
-        "parse_errors": _mean([turn.parse_error for turn in turns]),
-        "tool_errors": sum(turn.tool_errors for turn in turns) / max(calls, 1),
-        "ungraded": _mean([not t.graded for t in batch]),
-    }
+async def _sample(
+    run: Run, rl: RlConfig, tasks: TaskStream, step: int
+) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Play the groups of a step. Return the episodes to learn from, and all that were played.
+
+    With `resample_rounds`, groups in which all rewards agree are replaced by groups of other tasks (dynamic
+    sampling; DAPO, arXiv 2503.14476, section 3.2). Every task that is drawn is played to its end before any is
+    chosen, so quick episodes are not preferred. A step in which no group at all says anything keeps them.
+    """
+    everything = await _play_groups(run, rl, tasks, step, first=0, count=rl.groups)
+    if not rl.resample_rounds:
+        return everything, everything
+    for _ in range(rl.resample_rounds):
+        missing = rl.groups - len(_informative(everything))
+        if missing <= 0:
+            break
+        first = max(t.group for t in everything) + 1
+        everything += await _play_groups(run, rl, tasks, step, first=first, count=missing)
+    chosen = set(_informative(everything)[: rl.groups])
+    return ([t for t in everything if t.group in chosen] if chosen else everything), everything
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
+async def _play_groups(
+    run: Run, rl: RlConfig, tasks: TaskStream, step: int, *, first: int, count: int
+) -> list[Trajectory]:
+    config = run.config
+    indices = tasks.next(step, first, count)
+    starts = [
+        Start(
+            id=f"rl-{step}-{group}-{member}",
+            group=group,
+            seed=derive(config.seed, "rl", step, group, member),
+            task=task,
+        )
+        for group, task in enumerate(indices, first)
+        for member in range(rl.group_size)
+    ]
+    finished = 0
+
+    def on_finish(trajectory: Trajectory) -> None:
+        nonlocal finished
+        finished += 1
+        run.tell(Event("rl", step - 1, rl.steps, message=f"rollout {finished}/{len(starts)}"))
+
+    batch = await rollout(
+        run.env,
+        EnginePolicy(run.engine),
+        run.codec,
+        starts,
+        config.rollout,
+        temperature=config.rollout.temperature,
+        on_finish=on_finish,
+    )
+    tasks.learn(dict(enumerate(indices, first)), batch)
+    return batch
 
 
-def _task(env: TextEnv, seed: int, stream: str, number: int) -> int | None:
-    """Return the index of the `number`-th task of a stream: an endless set by hash, a finite one by epochs."""
-    if env.tasks is None:
-        return None
-    size = env.tasks.size
-    if size is None:
-        return derive(seed, stream, number) % env.tasks.span
-    epoch, place = divmod(number, size)
-    return int(generator(seed, stream, "epoch", epoch).permutation(size)[place])
+def _informative(batch: Sequence[Trajectory]) -> list[int]:
+    """Return the groups whose graded episodes differ in reward, in order."""
+    rewards: dict[int, set[float]] = {}
+    for trajectory in batch:
+        rewards.setdefault(trajectory.group, set())
+        if trajectory.graded:
+            rewards[trajectory.group].add(trajectory.reward)
+    return [group for group, found in rewards.items() if len(found) > 1]
 
 
-async def _evaluate(run: _Run, step: int, label: str) -> float:
+def _zero_variance(batch: Sequence[Trajectory]) -> float:
+    groups = {t.group for t in batch}
+    return 1 - len(_informative(batch)) / max(len(groups), 1)
+
+
+async def _evaluate(run: Run, step: int, label: str) -> float:
     """Evaluate on the held-out problems and return the success that the run is judged by."""
     config = run.config
     total = config.eval.problems
@@ -338,7 +272,9 @@ async def _evaluate(run: _Run, step: int, label: str) -> float:
     _write_trajectories(run.folder, f"eval-{label.replace(' ', '-')}", step, played)
     _raise_if_ungraded(played, config.rollout.max_ungraded)
     run.tell(Event("eval", step, total, metrics, message=label))
-    return metrics["success_greedy"] if config.eval.greedy else metrics["success_sampled"]
+    success = headline(metrics)
+    assert success is not None
+    return success
 
 
 def _raise_if_ungraded(batch: Sequence[Trajectory], limit: float) -> None:
@@ -363,13 +299,14 @@ def _write_trajectories(folder: Path, phase: str, step: int, batch: Sequence[Tra
     work.replace(target)
 
 
-def _save(run: _Run, step: int, learner: dict[str, object]) -> None:
+def _save(run: Run, step: int, state: Mapping[str, object], best: float | None = None) -> None:
     save_checkpoint(
         run.folder,
         step,
         run.model,
         run.tokenizer,
         run.codec.template,
-        {"learner": learner, "metrics_position": run.log.position},
+        {**state, "metrics_position": run.log.position},
         keep=run.config.run.keep_checkpoints,
+        best=best if run.config.run.keep_best else None,
     )

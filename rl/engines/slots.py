@@ -49,9 +49,10 @@ class SlotCache(Cache):  # type: ignore[misc]
                     buffer[target, :, :length] = buffer[source, :, :length]
 
     def clear(self) -> None:
-        """Free the buffers."""
+        """Free the buffers; the next ones begin small."""
         for slot in self.slots:
             slot.keys = slot.values = None
+            slot.want = (1, 1)
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]

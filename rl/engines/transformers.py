@@ -123,6 +123,8 @@ class TransformersEngine:
             self._cache.copy(last.row, gone.row, last.cached)
             last.row = gone.row
             self._rows[gone.row] = last
+        if not self._rows:
+            self._cache.clear()  # the learner has the memory now, and a resumed run begins with none too
 
     async def load(self, model: PreTrainedModel, version: int) -> None:
         """Sample from `model`'s weights from now on. Caches made by the old weights are dropped."""

@@ -135,7 +135,7 @@ def test_the_example_of_an_own_environment_trains(tmp_path: Path) -> None:
 
 def test_the_page_on_training_names_every_metric() -> None:
     pytest.importorskip("torch")
-    from quintain.rl.train import batch_metrics
+    from quintain.rl.batch_metrics import batch_metrics
 
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     missing = [name for name in batch_metrics([]) if f"`{name}`" not in text]

@@ -13,8 +13,8 @@ import torch
 
 from quintain.envs import registry
 from quintain.envs.library.calculator import Calculator
-from quintain.rl import train as train_module
-from quintain.rl.checkpoint import checkpoints, save_checkpoint
+from quintain.rl import prepare
+from quintain.rl.checkpoint import best_step, checkpoints, save_checkpoint
 from quintain.rl.config import Config
 from quintain.rl.credit import Credit
 from quintain.rl.learner import Learner, NonFiniteError
@@ -67,7 +67,7 @@ def config(env: str = "quintain/Calculator-v0", **sections: object) -> Config:
 def a_corpus_of_ten_episodes() -> Iterator[None]:
     """Train the tokenizer on less, to save two thirds of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "CORPUS_EPISODES", 10)
+        patch.setattr(prepare, "CORPUS_EPISODES", 10)
         yield
 
 
@@ -95,7 +95,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def numbers(folder: Path) -> list[tuple[object, ...]]:
     """The metrics that do not depend on the clock."""
     return [
-        (r.phase, r.step, r.message, {k: v for k, v in r.metrics.items() if not k.endswith("_s")})
+        (
+            r.phase,
+            r.step,
+            r.message,
+            {k: v for k, v in r.metrics.items() if not k.endswith("_s") and k != "memory_mb"},
+        )
         for r in read_metrics(folder / "metrics.jsonl")
     ]
 
@@ -149,6 +154,36 @@ def test_a_resumed_run_ends_with_the_same_weights(finished: Path, tmp_path: Path
     resumed, whole = weights(folder), weights(finished)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     assert numbers(folder) == numbers(finished)
+
+
+def test_groups_that_agree_are_replaced_and_only_the_others_are_learned_from(tmp_path: Path):
+    """An untrained model earns nothing: all groups agree, both rounds are used, and the step keeps them."""
+    options = {"steps": 1, "groups": 2, "group_size": 2, "resample_rounds": 2}
+    train(config(sft=None, rl=options), tmp_path)
+    lines = (tmp_path / "trajectories" / "rl-000001.jsonl").read_text().splitlines()
+    batch = [Trajectory.from_json(line) for line in lines]
+    assert [t.group for t in batch] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert len({t.task_id for t in batch}) == 6
+    assert read_metrics(tmp_path / "metrics.jsonl")[-2].metrics["zero_variance"] == 1.0
+
+
+def test_a_curriculum_chooses_the_tasks_and_is_resumed(tmp_path: Path):
+    chosen = config(rl={"steps": 2, "groups": 2, "group_size": 2, "curriculum": {"bucket": "tag"}})
+    whole, folder = tmp_path / "whole", tmp_path / "resumed"
+    whole.mkdir()
+    train(chosen, whole)
+    assert read_metrics(whole / "metrics.jsonl")[-2].metrics["curriculum/seen"] >= 1
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoints" / "step-000002")
+    train(chosen, folder, resume=True)
+    assert numbers(folder) == numbers(whole)
+
+
+def test_the_best_checkpoint_outlives_newer_ones(tmp_path: Path, model, tokenizer):
+    for step, best in ((1, 0.5), (2, None), (3, 0.7), (4, None), (5, None)):
+        save_checkpoint(tmp_path, step, model, tokenizer, "", {}, keep=1, best=best)
+    assert [c.step for c in checkpoints(tmp_path)] == [3, 5]
+    assert best_step(tmp_path) == 3
 
 
 def test_every_rl_step_moves_the_weights(finished: Path):

@@ -1,0 +1,93 @@
+"""What a run is made of before it begins: environments, model, tokenizer, engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..envs import registry
+from ..envs.base import TextEnv
+from ..tools.chat import Message
+from ..tools.errors import UserError
+from .chat import ChatCodec
+from .config import Config
+from .engines import make_engine
+from .engines.base import Engine
+from .metrics import Event, MetricsLog
+from .models import TINY, load_model, read_template
+from .rollout import Demonstrator
+from .seeds import derive, generator
+
+CORPUS_EPISODES = 400
+"""Demonstrations whose text the embedded model's tokenizer is trained on."""
+
+Watcher = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """What the stages of a run share."""
+
+    config: Config
+    folder: Path
+    log: MetricsLog
+    tell: Watcher
+    env: TextEnv
+    held_out: TextEnv
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    codec: ChatCodec
+    engine: Engine
+
+
+def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run:
+    """Make what the config names. Raises `UserError` for what cannot be had."""
+    env = registry.make(config.env.id, **config.env.kwargs)
+    held_out = registry.make(config.env.id, **config.env.held_out_kwargs)
+    if config.rl is None and config.sft is None:
+        raise UserError("the config has neither an [sft] nor an [rl] section, so there is nothing to train")
+    tell(Event("prepare", 0, 0, message=f"model {config.model.path}"))
+    model, tokenizer = load_model(config.model, seed=config.seed, texts=_corpus(config, env))
+    codec = ChatCodec(tokenizer, read_template(config.model))
+    context = int(model.config.get_text_config().max_position_embeddings)
+    if config.rollout.episode_tokens > context:
+        raise UserError(
+            f"rollout.episode_tokens is {config.rollout.episode_tokens}, but the model sees {context} tokens at most"
+        )
+    tell(Event("prepare", 0, 0, message=f"engine {config.engine.kind}"))
+    engine = make_engine(config.engine, model, tokenizer, seed=config.seed)
+    return Run(config, folder, log, tell, env, held_out, model, tokenizer, codec, engine)
+
+
+def _corpus(config: Config, env: TextEnv) -> Iterator[str]:
+    """Yield the text that the embedded model's tokenizer learns from: everything said in demonstrations."""
+    if config.model.path != TINY:
+        return
+    write = demonstrator(env)
+    yield '{"name": "f", "arguments": {}}\n<|im_start|>system\ntool f(x)\nuser\nassistant\ntool\n'
+    for number in range(CORPUS_EPISODES):
+        episode, rng = env.fresh(), generator(config.seed, "corpus", number)
+        _, info = episode.reset(seed=derive(config.seed, "corpus", number) % 2**32)
+        said: list[Message] = list(info["messages"])
+        over = False
+        while not over:
+            yield from (message["content"] for message in said)
+            assert episode.task is not None
+            reply = write(episode.task, episode.messages, rng)
+            yield reply
+            _, _, terminated, truncated, info = episode.step(reply)
+            said, over = info["messages"], terminated or truncated
+
+
+def demonstrator(env: TextEnv) -> Demonstrator:
+    """Return the policy that writes demonstrations. Raises `UserError` if the environment has none."""
+    write = env.demonstrator or env.oracle
+    if write is None:
+        raise UserError(
+            f"{type(env).__name__} has no demonstrator, which sft.demonstrations = 'demonstrator' and the embedded "
+            "model need: name a JSONL file of demonstrations, or train a model that can speak already"
+        )
+    return write
