@@ -301,7 +301,7 @@ def _denied(text: str, start: int) -> bool:
     if re.search(r"(?:\bnot|n't)\s+(?:be\s+)?$", text[max(start - 20, 0) : start]):
         return True
     return (
-        re.compile(r"\S+\s+(?:(?:is|was|are|were)\s+not|(?:is|was|are|were)n't)\b").match(text, start)
+        re.compile(r"\S{1,100}\s+(?:(?:is|was|are|were)\s+not|(?:is|was|are|were)n't)\b").match(text, start)
         is not None
     )
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from quintain.verifiers import MathAnswer, Task
@@ -289,3 +291,9 @@ def test_a_rule_can_be_tightened(options: dict[str, bool], gold: str, answer: st
 def test_a_gold_that_cannot_be_read_is_refused_at_load(gold: object) -> None:
     with pytest.raises(ValueError, match="task 't7'"):
         MathAnswer().check(Task("t7", "", gold))
+
+
+def test_a_giant_sum_without_spaces_takes_no_longer_than_it_is_long() -> None:
+    started = time.process_time()
+    assert MathAnswer()("1+" * 100_000 + "1", Task("t", "", "18")).value == 0
+    assert time.process_time() - started < 5
