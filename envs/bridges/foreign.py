@@ -231,14 +231,17 @@ class ForeignEnv(TextEnv):
         """Let the library answer."""
         world = self.world
         with boundary(self.library, "a step failed"), world.randomness.installed():
-            said = self.play(world.env, reply.content)
-            reward = number(said.reward, self.library)
-        world.paid += reward
+            return self.paid(self.play(world.env, reply.content))
+
+    def paid(self, said: Said) -> Turn:
+        """Return what the library said as a `Turn`, its reward added to the books."""
+        reward = number(said.reward, self.library)
+        self.world.paid += reward
         text = said.text if said.text or said.done else "(The environment says nothing.)"
         return Turn(
             text,
             done=bool(said.done),
-            score=scaled(world.paid, self.low, self.high, self.library),
+            score=scaled(self.world.paid, self.low, self.high, self.library),
             info={"step_reward": reward},
         )
 

@@ -15,7 +15,8 @@ from ...tools.errors import UserError, nearest
 from ...verifiers.base import Task
 from ..card import Card
 from ..registry import register
-from ..tasks import Row, TaskSet
+from ..rows import Row
+from ..tasks import TaskSet
 from .foreign import ForeignEnv, Said, construction, need
 
 LIBRARY = "skyrl-gym"
