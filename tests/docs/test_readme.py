@@ -98,7 +98,15 @@ def test_a_command_that_does_not_exist_is_noticed(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, "docs/index.md", "docs/environments.md", "docs/verifiers.md", "CONTRIBUTING.md"]
+    "page",
+    [
+        *PAGES,
+        "docs/index.md",
+        "docs/environments.md",
+        "docs/tools.md",
+        "docs/verifiers.md",
+        "CONTRIBUTING.md",
+    ],
 )
 def test_links_lead_to_files(page: str) -> None:
     place = ROOT / page

@@ -17,8 +17,8 @@ from .base import MAX_CALLS, ToolFormat, Unreadable, Written, _is_unicode, argum
 if TYPE_CHECKING:
     from ..tool import Tool
 
-MAX_CHARS = 1_000_000
-"""Characters of a reply that are handed to the library."""
+MAX_CHARS = 100_000
+"""Characters of a reply that are handed to the library, whose time may grow with their square: a second at most."""
 
 
 class ResponseTemplate(ToolFormat):
@@ -27,6 +27,8 @@ class ResponseTemplate(ToolFormat):
     Args:
         tokenizer: Of transformers 5, with a chat template.
         template: A response template, for a tokenizer that brings none.
+
+    A text that holds the format's own closing marks cannot be told from them by the library.
 
     Raises `UserError` if there is neither, or the library does not know them.
     """
@@ -105,7 +107,7 @@ class ResponseTemplate(ToolFormat):
             raise Unreadable("it is nested too deeply") from None
         except Exception as error:  # the library has no error of its own for broken output
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise Unreadable(first[:160]) from None
+            raise Unreadable(first[:160].rstrip(".")) from None
         if not isinstance(found, dict) or not _is_unicode(found):
             raise Unreadable("it is no message")
         return found
@@ -120,7 +122,9 @@ class ResponseTemplate(ToolFormat):
         whole = self._rendered([user("?"), message], add_generation_prompt=False)
         if not whole.startswith(self._prefix):
             raise UserError("the chat template writes a reply otherwise than it prompts for one")
-        return whole[len(self._prefix) :]
+        written = whole[len(self._prefix) :].strip()
+        end = getattr(self._tokenizer, "eos_token", None) or ""
+        return written.removesuffix(end).rstrip() if end else written
 
     def _rendered(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         return str(
