@@ -89,6 +89,8 @@ class Tool:
         concurrency: int | None = None,
         lazy: bool = False,
     ) -> None:
+        if not callable(function):
+            raise UserError(f"a tool is made of a function with type hints, got {function!r:.60}")
         self.name = getattr(function, "__name__", type(function).__name__) if name is None else name
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise UserError(

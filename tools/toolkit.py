@@ -86,6 +86,10 @@ def split(tools: Iterable[Tool | Function | Toolkit]) -> tuple[tuple[Tool, ...],
     """
     made: list[Tool] = []
     kits: list[Toolkit] = []
+    if isinstance(tools, Tool | Toolkit | str) or not isinstance(tools, Iterable):
+        raise UserError(
+            f"tools must be a list of functions, Tools and Toolkits, got {tools!r:.60}; write [...]"
+        )
     for item in tools:
         if isinstance(item, type) and issubclass(item, Toolkit):
             raise UserError(f"{item.__name__} is the class of a toolkit: write {item.__name__}()")

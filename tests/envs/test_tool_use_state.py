@@ -297,6 +297,8 @@ class More(Notes):
         ([Notes(), Notes()], "two tools are named 'note'"),
         ([Notes.note], "the tool 'note' is a method without its object"),
         ([3], "a tool is a function, a Tool or a Toolkit, got int"),
+        (Notes(), "tools must be a list of functions, Tools and Toolkits"),
+        ("calculator", "tools must be a list of functions, Tools and Toolkits, got 'calculator'"),
     ],
 )
 def test_what_is_no_tool_is_told_at_construction(tools, said):
