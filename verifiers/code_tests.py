@@ -198,13 +198,18 @@ _FENCE = re.compile(
 )
 
 
+def fenced_blocks(text: str) -> list[str]:
+    """Return the fenced blocks of a text that are marked as Python or not marked; the last may be unfinished."""
+    return [m[3] for m in _FENCE.finditer(text) if m[2].lower() in {"", "python", "py", "python3"}]
+
+
 def program_in(reply: str, entry_point: str | None = None, prompt: str = "") -> str:
     """Return the program of a reply: its last fenced block (the last that defines `entry_point`), else all of it.
 
     A reply that only goes on where `prompt` (HumanEval's signature and docstring) stopped is put behind it.
     """
     text = without_thinking(reply)
-    blocks = [m[3] for m in _FENCE.finditer(text) if m[2].lower() in {"", "python", "py", "python3"}]
+    blocks = fenced_blocks(text)
     first = entry_point.split(".")[0] if entry_point else None
     defined = _definition(first) if first else None
     if blocks:

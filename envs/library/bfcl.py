@@ -1,8 +1,8 @@
 """`quintain/BFCL-v0`: call the right functions with the right arguments; rows of the Berkeley leaderboard.
 
 Rows that want calls (simple, multiple, parallel) are one question and one reply. A row that wants none (irrelevance)
-would be solved by any reply at all, so it is asked together with a row that wants calls, in one conversation of two
-replies, in an order that a hash decides; both must be right.
+would be solved by any reply at all, so a row that wants calls is asked after it, in one conversation of two replies;
+both must be right.
 
 The data: Patil et al., "The Berkeley Function Calling Leaderboard" (2025), Apache-2.0 licence.
 """
@@ -126,8 +126,6 @@ def _paired(rows: Sequence[Task]) -> list[Task]:
         if not row.answer:
             rng = item_rng("bfcl", row.id)
             asked.append(wanting[int(rng.integers(len(wanting)))])
-            if rng.random() < 0.5:
-                asked.reverse()
         questions = [
             {"text": one.prompt, "calls": one.answer, "functions": one.info["function"]} for one in asked
         ]

@@ -1,7 +1,7 @@
 """`quintain/IFEval-v0`: prompts with checkable instructions ("no commas", "exactly 4 bullet points"), one reply.
 
-What cannot be checked is not paid for, so two holes have to be closed. Many prompts ask for so little that a reply
-written before reading them would do: those are left out unless `sound=False`. And a prompt that names its own
+What is said is not judged, so two holes have to be closed. Many prompts ask for so little that a reply written before
+reading them would do, or every reply in one: those are left out unless `sound=False`. And a prompt that names its own
 keywords and marks can be handed back as the reply: words copied out of the prompt earn nothing.
 
 The data: Zhou et al., "Instruction-Following Evaluation for Large Language Models" (2023), Apache-2.0 licence.
@@ -26,6 +26,7 @@ from ..card import Card
 from ..single_turn import SingleTurnEnv
 from ..tasks import TaskSet
 from .obedient import obedient
+from .plain_letters import disguise
 from .sources import Part, check_choice, row_tasks
 
 _RUN = 4
@@ -74,20 +75,29 @@ def _constants() -> tuple[str, ...]:
     )
 
 
+_BESIDE = "Silver windows keep a brave uncle in spring. Old violins quote the exact poet near home. They say no more."
+
+
 def is_sound(task: Task) -> bool:
-    """Return whether the instructions of a task can be followed, and not by a reply that has not read them."""
+    """Return whether the instructions of a task can be followed, and not by writing anything that comes to mind.
+
+    Not by a reply that has not read them, and not by putting every reply that one can think of one after the other:
+    something must limit what else may stand beside a right reply.
+    """
     listed = instructions_of(task)
-    repeats = any(kind == "combination:repeat_prompt" for kind, _ in listed)
-    if repeats and obedient(listed, np.random.default_rng(0)) is None:
+    right = obedient(listed, np.random.default_rng(0))
+    if right is None:
         return False  # what has to be repeated breaks another instruction
+    sandwich = f"{_BESIDE}\n\n{right}\n\n{_BESIDE}"
     return not any(
-        all(follows(reply, kind, given, "hard") for kind, given in listed) for reply in _constants()
+        all(follows(reply, kind, given, "hard") for kind, given in listed)
+        for reply in (sandwich, *_constants())
     )
 
 
 @dataclass(frozen=True)
 class OwnWords(Verifier):
-    """Is the reply more than a copy of the prompt?
+    """Is the reply more than a copy of the prompt, in letters that are what they look like (see `plain_letters`)?
 
     0 if more than two thirds of its runs of four words stand in the prompt too. What the task asks to be repeated
     (`combination:repeat_prompt`) is taken off the front first, and replies of less than eight words are let through.
@@ -96,6 +106,8 @@ class OwnWords(Verifier):
     def score(self, episode: Episode) -> Score:
         """Count the runs of words that are the prompt's."""
         reply = without_thinking(episode.reply.content).strip()
+        if odd := disguise(reply):
+            return Score(0.0, reason=f"the reply has {odd}")
         for kind, given in instructions_of(episode.task):
             if kind == "combination:repeat_prompt":
                 repeated = str(given["prompt_to_repeat"]).strip()
@@ -132,8 +144,8 @@ class IFEval(SingleTurnEnv):
         limit: Use only the first so many rows.
         mode: "hard" (the reading that cannot be cheated), or "strict" or "loose" as published.
         partial: Whether the reward is the share of instructions followed; else all of them or nothing.
-        sound: Leave out the rows that nobody can follow, or anybody without reading. False for figures that
-            compare with published ones.
+        sound: Leave out the rows that nobody can follow, or anybody without reading, or by writing everything at
+            once. False for figures that compare with published ones.
     """
 
     card = Card(

@@ -1,8 +1,8 @@
 """`quintain/Instructions-v0`: write a short text that obeys several instructions at once; made as it is asked for.
 
 The kinds are those of IFEval, put together so that they do not clash: a task is given out only after the oracle
-has followed it. Every task names two words that must occur, so that no reply fits two tasks, and asks for a few
-words at least, so that the two alone are no text.
+has followed it. Every task names two words that must occur, so that no reply fits two tasks, and bounds the length from
+both sides, so that neither the two words alone are a text nor many texts in one.
 """
 
 from __future__ import annotations
@@ -66,15 +66,9 @@ def _letter(rng: np.random.Generator) -> Wanted:
 
 
 def _sentences(rng: np.random.Generator) -> Wanted:
-    relation, count = pick(rng, ("at least", "less than")), int(rng.integers(5, 10))
+    relation, count = pick(rng, ("at least", "less than")), int(rng.integers(7, 14))
     given = {"relation": relation, "num_sentences": count}
     return "length_constraints:number_sentences", given, f"Write {relation} {count} sentences."
-
-
-def _words(rng: np.random.Generator) -> Wanted:
-    count = 10 * int(rng.integers(7, 13))
-    given = {"relation": "less than", "num_words": count}
-    return "length_constraints:number_words", given, f"Write less than {count} words."
 
 
 def _paragraphs(rng: np.random.Generator) -> Wanted:
@@ -173,7 +167,7 @@ def _quotation(rng: np.random.Generator) -> Wanted:
 
 _GROUPS: tuple[tuple[Callable[[np.random.Generator], Wanted], ...], ...] = (
     (_paragraphs, _first_word, _sections, _two),
-    (_sentences, _words),
+    (_sentences,),
     (_upper, _lower, _capitals),
     (_postscript, _end),
     (_bullets,),
@@ -186,7 +180,8 @@ _GROUPS: tuple[tuple[Callable[[np.random.Generator], Wanted], ...], ...] = (
 )
 """Kinds that get along; of each group one at most."""
 
-MAX_INSTRUCTIONS = 7
+MIN_INSTRUCTIONS, MAX_INSTRUCTIONS = 3, 8
+_WINDOW = 30  # words between too few and too many: several replies one after the other are too many
 
 
 def _draw(rng: np.random.Generator, count: int) -> Drawn:
@@ -195,13 +190,15 @@ def _draw(rng: np.random.Generator, count: int) -> Drawn:
 
 
 def _compose(rng: np.random.Generator, count: int, topic: str, required: list[str]) -> Task | None:
-    least = 5 * int(rng.integers(4, 9))
-    given = {"relation": "at least", "num_words": least}
+    least = 5 * int(rng.integers(12, 21))
+    most = least + _WINDOW
+    length = "length_constraints:number_words"
     drawn: list[Wanted] = [
         ("keywords:existence", {"keywords": required}, f'Use the words "{required[0]}" and "{required[1]}".'),
-        ("length_constraints:number_words", given, f"Write at least {least} words."),
+        (length, {"relation": "at least", "num_words": least}, f"Write at least {least} words."),
+        (length, {"relation": "less than", "num_words": most}, f"Write less than {most} words."),
     ]
-    groups = rng.choice(len(_GROUPS), size=count - 2, replace=False)
+    groups = rng.choice(len(_GROUPS), size=count - 3, replace=False)
     drawn += [pick(rng, _GROUPS[int(group)])(rng) for group in groups]
     drawn = [drawn[int(index)] for index in rng.permutation(len(drawn))]
     listed: list[tuple[str, Mapping[str, Any]]] = [(kind, given) for kind, given, _ in drawn]
@@ -217,7 +214,7 @@ class ComposedInstructions(SingleTurnEnv):
 
     Args:
         split: "train" or "test": disjoint by topic and required words.
-        instructions: How many at once, 2 to 7, the two that every task has among them. More are harder.
+        instructions: How many at once, 3 to 8, the three that every task has among them. More are harder.
         partial: Whether the reward is the share of instructions followed; else all of them or nothing.
         seed: Of the problem set.
     """
@@ -227,7 +224,7 @@ class ComposedInstructions(SingleTurnEnv):
         "counts, format, case, how it ends.",
         reward="1 if every instruction is followed (by option the share), in words that are not copied out of the "
         "prompt. What the text says is not judged.",
-        difficulty="`instructions`, 2 to 7 at once, drawn so that they do not clash.",
+        difficulty="`instructions`, 3 to 8 at once, drawn so that they do not clash.",
         oracle="A writer that fills the asked-for shape with plain sentences, and checks itself by the same rules.",
         source="generated; the kinds of instruction are those of IFEval (Zhou et al., 2023)",
         tags=("instructions", "single-turn", "procedural"),
@@ -243,12 +240,12 @@ class ComposedInstructions(SingleTurnEnv):
     def __init__(
         self,
         split: Split = "train",
-        instructions: int = 3,
+        instructions: int = 4,
         partial: bool = False,
         seed: int = 0,
         render_mode: str | None = None,
     ) -> None:
-        check_range("Instructions", "instructions", instructions, 2, MAX_INSTRUCTIONS)
+        check_range("Instructions", "instructions", instructions, MIN_INSTRUCTIONS, MAX_INSTRUCTIONS)
         tasks = made_tasks(
             "Instructions",
             lambda rng: _draw(rng, instructions),

@@ -21,6 +21,7 @@ Instruction = tuple[str, Mapping[str, Any]]
 
 _MAX_SENTENCES = 400
 
+_WHICH = several("the this our your their")
 _ADJECTIVES = several(
     "quiet quick small bright lazy frozen square green golden warm old young gentle vast jolly proud exact dusty brave "
     "humble silver crisp narrow distant rapid simple calm wooden broken noble"
@@ -85,6 +86,7 @@ class _Draft:
         self.instructions = instructions
         self.rng = rng
         self.attempt = attempt
+        self.wanted_words = 0  # in sentences; what the shape adds comes on top
         self._sifted: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
         self.banned = [
             word.lower()
@@ -131,14 +133,24 @@ class _Draft:
         if language is not None and language["language"] in _OTHER_LANGUAGES:
             foreign = _OTHER_LANGUAGES[language["language"]]
             return foreign.replace(",", "") if self._one("punctuation:no_comma") is not None else foreign
-        verb, one, other = self._pick(_VERBS), self._pick(_NOUNS), self._pick(_NOUNS)
-        text = (
-            f"{self._pick(_ADJECTIVES)} {one} {verb} {self._pick(_ADJECTIVES)} {other} {self._pick(_PLACES)}"
-        )
-        return text[0].upper() + text[1:] + "."
+        one = f"{self._pick(_WHICH)} {self._pick(_ADJECTIVES)} {self._pick(_NOUNS)}"
+        other = f"{self._pick(_WHICH)} {self._pick(_ADJECTIVES)} {self._pick(_NOUNS)}"
+        text = f"{one} {self._pick(_VERBS)} {other} {self._pick(_PLACES)}."
+        return text[0].upper() + text[1:]
 
     def text(self) -> str:
-        """Write it."""
+        """Write it, and again with more or less in it where the number of words is not right."""
+        least, most = self._bounds("length_constraints:number_words", "num_words")
+        self.wanted_words = least
+        for _ in range(5):
+            text = self._written()
+            count = len(words(text))
+            if least <= count < most:
+                break
+            self.wanted_words += int(least - count + 6 if count < least else most - count - 6)
+        return text
+
+    def _written(self) -> str:
         text = self._shaped(self._sentences())
         if end := self._one("startend:end_checker"):
             text = f"{text} {end['end_phrase'].strip()}"
@@ -155,12 +167,12 @@ class _Draft:
         return text
 
     def _sentences(self) -> list[str]:
-        least_words, most_words = self._bounds("length_constraints:number_words", "num_words")
+        _, most_words = self._bounds("length_constraints:number_words", "num_words")
         least, most = self._bounds("length_constraints:number_sentences", "num_sentences")
         listed: list[str] = []
         for letter, many in self.loved:
             if not letter.isalnum():  # a sign that no word holds
-                listed.append(f"Look here {letter * many}")
+                listed.append(f"Look here {letter * (many + 3)}")
         if self._one("detectable_format:constrained_response") is not None:
             listed.append(f"My answer is {('yes', 'no', 'maybe')[int(self.rng.integers(3))]}.")
         for given in self._all("keywords:existence"):
@@ -172,11 +184,12 @@ class _Draft:
                     for _ in range(given["frequency"])
                 ]
         wanted = max(least, len(self._all("length_constraints:number_paragraphs")), 1)
-        spare = self.attempt % 6  # attempts differ in length, so that a bound that is met too closely is left
+        # attempts differ in length, so that a bound that is met too closely is left
+        spare = self.attempt % 6 if most_words == float("inf") else 0
         count = sum(len(words(sentence)) for sentence in listed)
-        while len(listed) < _MAX_SENTENCES and len(listed) + 1 < most and count + 12 < most_words:
+        while len(listed) < _MAX_SENTENCES and len(listed) + 1 < most:
             missing = any(" ".join(listed).lower().count(letter) < many + 3 for letter, many in self.loved)
-            if len(listed) >= wanted + spare and count >= least_words and not missing:
+            if len(listed) >= wanted + spare and count >= self.wanted_words and not missing:
                 break
             listed.append(self._sentence())
             count += len(words(listed[-1]))

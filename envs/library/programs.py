@@ -13,14 +13,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...sandboxes.base import Limits, SandboxError, SandboxUnavailable
+from ...tools.chat import Reply
 from ...tools.errors import InfrastructureError, UserError
 from ...tools.tool import tool
 from ...tools.toolkit import Toolkit
 from ...verifiers.base import Episode, Score, Task, Verifier
 from ...verifiers.code import CodeTests, TestResult, call_tests, output_tests, run_anywhere, shared_pool
-from ...verifiers.code_tests import FunctionTests, OutputTests, program_in
+from ...verifiers.code_tests import FunctionTests, OutputTests, fenced_blocks, program_in
+from ...verifiers.final_answer import without_thinking
 from ..tasks import TaskSet
 from ..tool_use import ToolEnv
+from .plain_letters import disguise
 
 if TYPE_CHECKING:
     from ...sandboxes import Pool
@@ -44,9 +47,11 @@ def opened_pool(env: str) -> Pool:
 
 @dataclass(frozen=True)
 class SteadyTests(Verifier):
-    """`CodeTests` whose scores hold nothing that differs between two runs: no times, no addresses of objects.
+    """`CodeTests` for a reply that hands in one program: its last fenced block, in honest letters (`plain_letters`).
 
-    Where every test must pass and each is a run of its own, the first goes ahead: most wrong programs fail it.
+    Several programs are not tried until one passes. Nothing in a score differs between two runs: no times, no addresses
+    of objects. Where every test must pass and each is a run of its own, the first goes ahead: most wrong programs fail
+    it.
     """
 
     tests: CodeTests
@@ -59,6 +64,12 @@ class SteadyTests(Verifier):
     async def ascore(self, episode: Episode) -> Score:
         """Judge the program of the reply without blocking."""
         task = episode.task
+        blocks = fenced_blocks(without_thinking(episode.reply))
+        if not blocks:
+            return Score(0.0, reason="no ```python block in the reply")
+        if odd := disguise(blocks[-1]):
+            return Score(0.0, reason=f"the program has {odd}")
+        episode = replace(episode, reply=Reply(fenced(blocks[-1])))
         listed = task.answer.get("tests") or ()
         if not self.tests.partial and len(listed) > 1 and not task.answer.get("entry_point"):
             ahead = Task(task.id, task.prompt, {**task.answer, "tests": listed[:1]}, task.info)

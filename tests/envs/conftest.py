@@ -24,13 +24,17 @@ MATH_ROWS: list[dict[str, Any]] = [
 IFEVAL_ROWS: list[dict[str, Any]] = [
     {
         "key": 1,
-        "prompt": 'Describe a harbour in two paragraphs with *** between them. Use the word "lantern". No commas.',
+        "prompt": 'Describe a harbour in two paragraphs with *** between them in less than 40 words. Use "lantern".',
         "instruction_id_list": [
             "length_constraints:number_paragraphs",
             "keywords:existence",
-            "punctuation:no_comma",
+            "length_constraints:number_words",
         ],
-        "kwargs": [{"num_paragraphs": 2}, {"keywords": ["lantern"]}, {}],
+        "kwargs": [
+            {"num_paragraphs": 2},
+            {"keywords": ["lantern"]},
+            {"relation": "less than", "num_words": 40},
+        ],
     },
     {
         "key": 2,

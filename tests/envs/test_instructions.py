@@ -71,6 +71,29 @@ def test_what_must_be_repeated_is_no_copy_but_what_follows_must_be_the_writers_o
     assert OwnWords()(repeated + " " + task.prompt, task).value == 0.0
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "the qu\u0456ck fox",
+        "\uff54he fox",
+        "the \u212aey",
+        "the\u200bfox",
+        "\u202ethe fox\u202c",
+        "in \u0662\u0660",
+    ],
+)
+def test_letters_that_are_not_what_they_look_like_earn_nothing(odd):
+    task = Task("t", "Write.", COMMA)
+    assert OwnWords()(odd, task).value == 0.0
+
+
+@pytest.mark.parametrize(
+    "honest", ["Déjà vu – “naïve”… ½ × 3² 🙂", "Δt and μm", "Это текст", "1º é 2ª", "これは全角！", "می‌روم"]
+)
+def test_letters_of_other_languages_are_no_disguise(honest):
+    assert OwnWords()(honest, Task("t", "Write.", COMMA)).value == 1.0
+
+
 def test_a_short_answer_in_words_of_the_prompt_is_no_copy():
     task = Task("t", "Choose: My answer is yes. or: My answer is no.", COMMA)
     assert OwnWords()("My answer is no.", task).value == 1.0
@@ -85,6 +108,10 @@ def test_a_short_answer_in_words_of_the_prompt_is_no_copy():
         {
             "instruction_id_list": ["length_constraints:number_words"],
             "kwargs": [{"relation": "less than", "num_words": 100}],
+        },
+        {  # nothing limits what else is written
+            "instruction_id_list": ["keywords:existence", "length_constraints:number_sentences"],
+            "kwargs": [{"keywords": ["ostrich"]}, {"relation": "at least", "num_sentences": 4}],
         },
         {  # what is to be repeated holds the comma that is forbidden
             "instruction_id_list": ["combination:repeat_prompt", "punctuation:no_comma"],
@@ -111,7 +138,7 @@ def test_a_row_with_an_unknown_instruction_is_refused(tmp_path):
 def test_every_sound_row_of_the_real_data_is_solved_by_the_oracle(data_dir):
     env = make("quintain/IFEval-v0", path=str(data_dir / "ifeval_a.jsonl"))
     rng = np.random.default_rng(0)
-    assert env.tasks.size == 142
+    assert env.tasks.size == 79
     for task in env.tasks:
         assert reward(env, task, env.oracle(task, [], rng)) == 1.0
         assert [reply for reply in (task.prompt, *CONSTANTS) if reward(env, task, reply)] == []
@@ -138,7 +165,7 @@ def test_parts_of_the_rows_are_disjoint_and_together_all(data_dir):
 # --- Instructions
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 7])
+@pytest.mark.parametrize("count", [3, 4, 6, 8])
 def test_composed_instructions_can_be_followed_and_not_by_constants(count):
     env = make("quintain/Instructions-v0", instructions=count)
     rng = np.random.default_rng(0)
@@ -153,7 +180,7 @@ def test_composed_instructions_can_be_followed_and_not_by_constants(count):
 
 
 def test_no_reply_fits_two_tasks():
-    env = make("quintain/Instructions-v0", instructions=2)
+    env = make("quintain/Instructions-v0", instructions=3)
     rng = np.random.default_rng(0)
     tasks = [env.tasks[index] for index in range(40)]
     replies = [env.oracle(task, [], rng) for task in tasks]
@@ -170,8 +197,8 @@ def test_longer_is_not_better():
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"instructions": 1}, "instructions must be a whole number from 2 to 7, got 1"),
-    ({"instructions": 2.5}, "instructions must be a whole number from 2 to 7, got 2.5"),
+    ({"instructions": 2}, "instructions must be a whole number from 3 to 8, got 2"),
+    ({"instructions": 2.5}, "instructions must be a whole number from 3 to 8, got 2.5"),
     ({"split": "dev"}, "split must be 'train' or 'test', got 'dev'"),
 ])  # fmt: skip
 def test_wrong_options_are_named(options, said):

@@ -66,7 +66,7 @@ def rows_of(row_files: dict[str, Path], name: str, **options: Any) -> TextEnv:
     [
         "```python\ndef double(n):\n    return n + n\n```",
         "First a try:\n```python\ndef double(n):\n    return n\n```\nBetter:\n```\ndef double(n): return 2*n\n```",
-        "    return 2 * n",
+        "```\n    return 2 * n\n```",
         "<think>```python\ndef double(n): return 0\n```</think>```python\ndef double(n): return 2 * n\n```",
     ],
 )
@@ -94,6 +94,8 @@ CHEATS = {
     "    try: open(f, 'w').close()\n    except OSError: pass\ndef {name}(n): return 0",
     "never ends": "def {name}(n):\n    while True: pass",
     "a look-alike name": "def {other}(n): return 2 * n",
+    "letters that fold": "def {name}(n):\n    re\u017fult = 2 * n\n    return re\u017fult",
+    "a turned direction": "def {name}(n): return 2 * n  # \u202e",
 }
 
 
@@ -102,6 +104,13 @@ def test_humaneval_pays_nothing_for(row_files, cheat):
     env = rows_of(row_files, "HumanEval", wall_s=1.0)
     code = CHEATS[cheat].replace("{name}", "double").replace("{other}", "doubl\u0435")
     assert reward(env, 0, code if cheat in ("empty", "prose") else fenced(code)) == 0.0
+
+
+def test_only_the_last_block_is_handed_in_and_a_block_it_must_be(row_files):
+    env = rows_of(row_files, "HumanEval")
+    right, other = fenced("def double(n): return 2 * n"), fenced("def square(n): return n * n")
+    assert rewards(env, [(0, f"{right}\n{other}"), (0, f"{other}\n{right}")]) == [0.0, 1.0]
+    assert reward(env, 0, "def double(n): return 2 * n") == 0.0
 
 
 @pytest.mark.parametrize("name", ["HumanEval", "MBPP"])
