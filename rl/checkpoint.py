@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tools.errors import UserError
+from .adapters import has_adapter, load_adapter, save_whole
 
 FOLDER = "checkpoints"
 STATE = "trainer.pt"
@@ -58,7 +59,7 @@ def save_checkpoint(
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
-        model.save_pretrained(work)
+        save_whole(model, work)
         tokenizer.save_pretrained(work)
         (work / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
         torch.save(state, work / STATE)
@@ -104,6 +105,9 @@ def checkpoints(run_dir: Path) -> list[Checkpoint]:
 
 def load_weights(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
     """Load a checkpoint's weights into `model`. Raises `UserError` if they are those of another shape."""
+    if has_adapter(model):
+        load_adapter(model, checkpoint.path)
+        return
     saved = type(model).from_pretrained(checkpoint.path, dtype=model.dtype)
     try:
         model.load_state_dict(saved.state_dict())
@@ -113,7 +117,7 @@ def load_weights(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
 
 def _sync(folder: Path) -> None:
     """Make sure that the files are on the disk before the rename says so."""
-    for path in folder.iterdir():
+    for path in (p for p in folder.rglob("*") if p.is_file()):
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

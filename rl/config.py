@@ -78,6 +78,19 @@ class TinyModelConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """A LoRA adapter: the model stays as it is, small matrices beside its weights are trained."""
+
+    rank: Count = 16
+    """The rank of the matrices."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Their product is scaled by alpha / rank; none is twice the rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on what goes into them. The sampler has none, so anything above 0 adds a mismatch."""
+    targets: Annotated[list[str], Field(min_length=1)] = Field(default_factory=lambda: ["all-linear"])
+    """The names of the layers that get one; all-linear takes every linear layer but the head."""
+
+
 class ModelConfig(Section):
     """Which model is trained, and where."""
 
@@ -89,8 +102,24 @@ class ModelConfig(Section):
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`."""
     chat_template: File | None = None
     """A Jinja file that replaces the model's own chat template."""
+    lora: LoraConfig | None = None
+    """Train an adapter instead of the weights."""
+    quantize: Literal["off", "4bit", "8bit"] = "off"
+    """With `lora`: keep the frozen weights in 4 or 8 bits (QLoRA); needs CUDA and bitsandbytes."""
+    gradient_checkpointing: bool = False
+    """Compute layers again in the backward pass instead of keeping what they made: less memory, a third more time."""
     tiny: TinyModelConfig = TinyModelConfig()
     """The shape of the embedded model; used with path = "tiny"."""
+
+    @model_validator(mode="after")
+    def _quantised_weights_stay(self) -> ModelConfig:
+        if self.quantize != "off" and self.lora is None:
+            raise ValueError(
+                f"weights of {self.quantize} cannot be trained themselves: add a section [model.lora]"
+            )
+        if self.quantize != "off" and self.path == "tiny":
+            raise ValueError("the embedded model is too small to be quantised: leave model.quantize out")
+        return self
 
 
 class EnvConfig(Section):

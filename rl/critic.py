@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from ..tools.errors import UserError
 from .attention import enable_packing
-from .forward import hidden_states
+from .forward import hidden_states, plain
 from .packing import PackedBatch
 from .rl_config import CriticConfig
 
@@ -34,8 +34,10 @@ class Critic(nn.Module):
         self.shared = config.kind == "shared"
         self.trunk: nn.Module | None = None
         if not self.shared:
-            self.trunk = copy.deepcopy(policy.base_model) if config.path is None else _trunk(config, policy)
-        source: Any = policy if self.trunk is None else self.trunk
+            self.trunk = (
+                copy.deepcopy(plain(policy).base_model) if config.path is None else _trunk(config, policy)
+            )
+        source: Any = plain(policy) if self.trunk is None else self.trunk
         size = int(source.config.get_text_config().hidden_size)
         self.head = nn.Linear(size, 1, dtype=torch.float32, device=policy.device)
         nn.init.zeros_(self.head.weight)
@@ -68,7 +70,7 @@ def _trunk(config: CriticConfig, policy: PreTrainedModel) -> nn.Module:
             "policy's tokens, so it needs a model of the same tokenizer"
         )
     moved: nn.Module = trunk.to(policy.device)
-    if enable_packing(policy) and not enable_packing(moved):
+    if enable_packing(plain(policy)) and not enable_packing(moved):
         raise UserError(
             f"rl.critic.path {config.path!r} is a {type(moved).__name__}, which cannot run packed sequences as the "
             "policy does; use a model of plain attention, or leave it out to copy the policy"

@@ -49,7 +49,7 @@ def head_logprobs(
     """Return what `token_logprobs` returns, from the states that the trained tokens were written in."""
     whole = plain(model)
     head = whole.get_output_embeddings()
-    finish = _Finish(whole.config.get_text_config(), temperature)
+    finish = Finish(whole.config.get_text_config(), temperature)
     size = max(1, HEAD_LOGITS // head.weight.shape[0])
     if finish.linear and type(head) is nn.Linear and getattr(head, "bias", None) is None:
         found: tuple[Tensor, Tensor] = _LinearHead.apply(  # type: ignore[no-untyped-call]
@@ -95,10 +95,10 @@ def check_forward(model: PreTrainedModel) -> None:
         )
 
 
-class _Finish:
+class Finish:
     """What is done to the head's output before the softmax: the model's own scaling and capping, the temperature."""
 
-    def __init__(self, config: Any, temperature: float) -> None:
+    def __init__(self, config: Any, temperature: float = 1.0) -> None:
         scale = getattr(config, "logit_scale", None) or 1.0
         divided = getattr(config, "logits_scaling", None) or 1.0
         self.scale = float(scale) / float(divided)
@@ -109,6 +109,7 @@ class _Finish:
             self.scale /= temperature
 
     def __call__(self, logits_NV: Tensor) -> Tensor:
+        """Return the logits that the softmax is taken of, in float32."""
         scaled = logits_NV.float() * self.scale
         if self.cap is None:
             return scaled
@@ -116,7 +117,7 @@ class _Finish:
         return capped
 
 
-def _head(head: nn.Module, hidden: Tensor, targets: Tensor, finish: _Finish) -> tuple[Tensor, Tensor]:
+def _head(head: nn.Module, hidden: Tensor, targets: Tensor, finish: Finish) -> tuple[Tensor, Tensor]:
     logp_NV = torch.log_softmax(finish(head(hidden)), dim=-1)
     entropy_N = -(logp_NV.exp() * logp_NV).sum(-1)
     return logp_NV.gather(1, targets[:, None])[:, 0], entropy_N

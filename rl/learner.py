@@ -20,7 +20,7 @@ from .advantages import Floats
 from .attention import enable_packing
 from .credit import Credit, Measured
 from .critic import Critic
-from .forward import check_forward, head_logprobs, hidden_states, token_logprobs
+from .forward import check_forward, head_logprobs, hidden_states, plain, token_logprobs
 from .losses import (
     clipped_policy_loss,
     kl_estimate,
@@ -96,14 +96,14 @@ class Learner:
         """The weight of the KL divergence now; `kl.target` moves it."""
         self.entropy_coef = config.entropy.coef
         """The weight of the entropy bonus now; `entropy.target` moves it."""
-        self._alone = not enable_packing(model)
+        self._alone = not enable_packing(plain(model))
         self.reference = Reference(model) if config.kl.needs_reference else None
         """What the KL divergence is measured to."""
         self.critic = Critic(model, config.critic) if config.critic is not None else None
         """The value function, for PPO."""
         check_forward(model)
         trained = [p for p in model.parameters() if p.requires_grad]
-        judging = [] if self.critic is None else list(self.critic.parameters())
+        judging = [] if self.critic is None else [p for p in self.critic.parameters() if p.requires_grad]
         self.masters = Masters([*trained, *judging])
         """What the optimiser moves where the weights are of half precision."""
         self._acting = [self.masters.of(p) for p in trained]

@@ -6,11 +6,13 @@ import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tools.errors import UserError
+from .adapters import add_adapter
 from .config import ModelConfig
 from .seeds import derive
 from .tiny import build_model, build_tokenizer
@@ -81,7 +83,13 @@ def load_model(
     else:
         path = str(smollm2_folder()) if config.path == SMOLLM2 else config.path
         model, tokenizer = _pretrained(path, config)
-    return model.to(device=device, dtype=getattr(torch, config.dtype)), tokenizer
+    if config.quantize == "off":
+        model = model.to(device=device, dtype=getattr(torch, config.dtype))
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.lora is not None:
+        model = add_adapter(model, config.lora, seed=derive(seed, "lora"))
+    return model, tokenizer
 
 
 def read_template(config: ModelConfig) -> str | None:
@@ -115,12 +123,35 @@ def _pretrained(path: str, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
             f"({_first_line(error)}); give a folder, an id that can be reached, 'smollm2' or 'tiny'"
         ) from error
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, config.dtype))
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, config.dtype), quantization_config=_quantisation(config)
+        )
     except Exception as error:
         raise UserError(
             f"model.path {path!r} holds no causal language model that can be loaded ({_first_line(error)})"
         ) from error
     return model, tokenizer
+
+
+def _quantisation(config: ModelConfig) -> Any:
+    """Return how transformers is to quantise the weights, None for not at all.
+
+    Raises `UserError` where that cannot be had.
+    """
+    if config.quantize == "off":
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
+        raise UserError(
+            f"model.quantize = {config.quantize!r} needs a CUDA device and `pip install bitsandbytes`; "
+            "leave it out to train the adapter beside whole weights"
+        )
+    from transformers import BitsAndBytesConfig
+
+    if config.quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, config.dtype)
+    )
 
 
 def _first_line(error: Exception) -> str:

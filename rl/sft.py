@@ -25,6 +25,7 @@ from ..verifiers.base import Score
 from .attention import enable_packing, packed_rows
 from .chat import ChatCodec
 from .config import SftConfig
+from .forward import plain
 from .learner import NonFiniteError, schedule
 from .optim import MuonAdamW
 from .packing import PackedBatch, pack
@@ -64,7 +65,7 @@ def warm_start(
     if not played:
         raise UserError("there are no demonstrations to learn from")
     tokens = sum(len(t.ids) for t in played)
-    alone = not enable_packing(model)
+    alone = not enable_packing(plain(model))
     per_step = max(1, round(config.tokens_per_step * len(played) / tokens))
 
     def collate(examples: Sequence[dict[str, int]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..forward import Finish, plain
 from .base import Completion, EngineError, FinishReason, Sampling
 from .slots import SlotCache
 
@@ -74,6 +75,7 @@ class TransformersEngine:
         self.context_length = int(config.max_position_embeddings)
         self.max_sessions = max_sessions
         self._head: nn.Linear = model.get_output_embeddings()
+        self._finish_logits = Finish(config)
         self._cache = SlotCache(int(config.num_hidden_layers))
         self._sessions: dict[str, _Session] = {}
         self._rows: list[_Session] = []  # by row: the living sessions
@@ -278,7 +280,7 @@ class TransformersEngine:
         rows: Tensor | int = len(batch) if dense else torch.tensor([s.row for s in batch], device=device)
         self._cache.aim(rows, positions_BW, high)
         seen_B1WK = torch.arange(high, device=device) <= positions_BW[:, None, :, None]
-        output = self.model.base_model(
+        output = plain(self.model).base_model(
             input_ids=input_BW,
             position_ids=positions_BW,
             attention_mask=seen_B1WK,
@@ -294,7 +296,7 @@ class TransformersEngine:
     def _sample(self, sessions: list[_Session], hidden: Tensor) -> None:
         """Draw the next token of each session from its hidden state [B, H], and finish who is done."""
         samplings = [s.sampling for s in sessions if s.sampling is not None]
-        logits_BV = self._head(hidden).float()
+        logits_BV = self._finish_logits(self._head(hidden))
         temperature_B = torch.tensor([s.temperature for s in samplings], device=hidden.device)
         greedy_B = temperature_B == 0
         logp_BV = torch.log_softmax(logits_BV / torch.where(greedy_B, 1.0, temperature_B)[:, None], dim=-1)

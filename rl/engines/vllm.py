@@ -11,11 +11,13 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...tools.errors import UserError
+from ..adapters import save_whole, whole_weights
 from ..config import VllmConfig
 from .base import Completion, EngineError, FinishReason, Sampling
 
@@ -67,7 +69,7 @@ class VllmEngine:
 
         def start() -> Any:
             with tempfile.TemporaryDirectory(prefix="quintain-vllm-") as folder:
-                model.save_pretrained(folder)
+                save_whole(model, Path(folder))
                 tokenizer.save_pretrained(folder)
                 arguments = EngineArgs(
                     model=folder,
@@ -155,7 +157,7 @@ class VllmEngine:
     def _reload(self, model: PreTrainedModel) -> None:
         # With every name, also that of a head tied to the embedding: on a CPU vLLM keeps a packed copy of the head,
         # and remakes it only when the head's own name comes by.
-        weights = list(model.state_dict().items())
+        weights = list(whole_weights(model).items())
         self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         if not self._engine.reset_prefix_cache():
             raise EngineError("vLLM kept its prefix cache: what it holds was computed by the old weights")
