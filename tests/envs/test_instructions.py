@@ -138,7 +138,7 @@ def test_a_row_with_an_unknown_instruction_is_refused(tmp_path):
 def test_every_sound_row_of_the_real_data_is_solved_by_the_oracle(data_dir):
     env = make("quintain/IFEval-v0", path=str(data_dir / "ifeval_a.jsonl"))
     rng = np.random.default_rng(0)
-    assert env.tasks.size == 79
+    assert env.tasks.size == 80
     for task in env.tasks:
         assert reward(env, task, env.oracle(task, [], rng)) == 1.0
         assert [reply for reply in (task.prompt, *CONSTANTS) if reward(env, task, reply)] == []
