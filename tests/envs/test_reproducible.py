@@ -56,6 +56,7 @@ def env(env_case):
     made.close()
 
 
+@pytest.mark.slow  # makes every environment twice
 def test_another_process_with_another_hash_seed_plays_the_same_episodes(row_files):
     cases = [
         (env_id, {"path": str(row_files[env_id])} if env_id in row_files else {}) for env_id in list_envs()
