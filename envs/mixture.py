@@ -199,6 +199,11 @@ class MixtureEnv(TextEnv):
         self._enter(self._named(state["env"], "the state")).set_state(state["episode"])
         self._np_random, self._np_random_seed = generator(state["rng"]), state["seed"]
 
+    async def afinish(self) -> None:
+        """End an unfinished episode in its environment without blocking the event loop."""
+        if self._playing is not None:
+            await self._playing[1].afinish()
+
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
         if self._playing is not None:

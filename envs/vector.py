@@ -97,6 +97,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         own = [self._own_options(options, i) for i in range(self.num_envs)]
         observations = [""] * self.num_envs
         infos: list[dict[str, Any] | None] = [None] * self.num_envs
+        self._finish([env for env, chosen in zip(self.envs, mask, strict=True) if chosen])
         for i in map(int, np.flatnonzero(mask)):
             self._started[i] = False  # if the next line raises, the member is in no episode
             observations[i], infos[i] = self.envs[i].reset(seed=seeds[i], options=own[i])
@@ -140,6 +141,7 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the members and the definition."""
+        self._finish(self.envs)
         for env in self.envs:
             env.close()
         if self.env is not None:
@@ -147,7 +149,24 @@ class TextVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], npt.NDArray
         if self._runner is not None:
             off_loop(self._runner.close)
 
+    async def aclose(self) -> None:
+        """Do what `close` does on the event loop that is running, where `astep` was awaited."""
+        for env in self.envs:
+            await env.aclose()
+        self.close()
+
     # --- inside
+
+    def _finish(self, envs: Sequence[TextEnv]) -> None:
+        """End unfinished episodes on the loop that they live on: what their tools hold may be bound to it."""
+        if self._runner is None or type(self.envs[0]).afinish is TextEnv.afinish:
+            return
+
+        async def finish() -> list[Answer]:
+            await asyncio.gather(*[env.afinish() for env in envs])
+            return []
+
+        self._run(finish)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:

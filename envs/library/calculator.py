@@ -21,6 +21,7 @@ from ...tools.chat import Message
 from ...tools.errors import UserError
 from ...verifiers.base import Task
 from ...verifiers.numbers import FinalNumber
+from ..card import Card
 from ..tasks import TaskSet
 from ..tool_use import ToolEnv
 
@@ -215,6 +216,14 @@ class Calculator(ToolEnv):
         seed: Of the problem set; the same seed gives the same problem for an index, always.
         max_turns: Replies until the episode is truncated: three calls, the answer, and one to spare.
     """
+
+    card = Card(
+        what="Solve a word problem of one to three steps, one calculator call for each.",
+        reward="1 if the last number of the final reply is the answer, else 0.",
+        difficulty="`min_steps` and `max_steps`; `max_turns` leaves one reply to spare by default.",
+        oracle="Calls the calculator for each step and states the last result; the demonstrator makes mistakes.",
+        tags=("math", "tools", "multi-turn", "procedural"),
+    )
 
     def __init__(
         self,

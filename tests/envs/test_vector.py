@@ -13,9 +13,9 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics, TransformReward
 
-from quintain.envs import TextEnv, TextVectorEnv, Turn, make
-from quintain.tools import UserError
-from quintain.verifiers import Task
+from quintain.envs import MixtureEnv, TextEnv, TextVectorEnv, ToolEnv, Turn, make
+from quintain.tools import Toolkit, UserError, tool
+from quintain.verifiers import FinalNumber, Task
 
 
 class Echo(TextEnv):
@@ -170,6 +170,54 @@ def test_what_belongs_to_a_loop_lives_from_step_to_step():
     envs.step(["x"] * 2)
     assert envs.step(["x"] * 2)[0] == ("True", "True")
     envs.close()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_toolkits_are_opened_and_closed_on_one_loop(mixed):
+    loops = []
+
+    class Bound(Toolkit):
+        async def open(self, setup):
+            loops.append(asyncio.get_running_loop())
+
+        @tool
+        async def look(self) -> str:
+            """Look."""
+            loops.append(asyncio.get_running_loop())
+            return "dark"
+
+        async def close(self):
+            loops.append(asyncio.get_running_loop())
+
+    env = ToolEnv([Task("a", "Go.", "1")], [Bound()], FinalNumber())
+    envs = TextVectorEnv(MixtureEnv([{"env": env}]) if mixed else env, 2)
+    envs.reset(seed=1)
+    call = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
+    envs.step([call] * 2)
+    envs.reset(seed=2)
+    envs.step([call, None])
+    envs.close()
+    assert len(loops) == 9
+    assert len(set(map(id, loops))) == 1
+
+
+async def test_what_astep_opened_is_closed_by_aclose():
+    class Bound(Toolkit):
+        @tool
+        async def look(self) -> str:
+            """Look."""
+            return "dark"
+
+        async def close(self):
+            closed.append(asyncio.get_running_loop())
+
+    closed = []
+    envs = TextVectorEnv(ToolEnv([Task("a", "Go.", "1")], [Bound()], FinalNumber()), 2)
+    envs.reset(seed=1)
+    await envs.astep(['<tool_call>{"name": "look", "arguments": {}}</tool_call>'] * 2)
+    await envs.aclose()
+    assert closed == [asyncio.get_running_loop()] * 2
+    assert envs.closed
 
 
 def test_a_bug_in_one_member_is_raised():
