@@ -138,7 +138,6 @@ def test_by_the_folder_of_a_model(tmp_path):
     [
         (lambda: ResponseTemplate(tokenizer()), "has no response template; give one with template="),
         (lambda: ResponseTemplate(object()), "needs a tokenizer of transformers 5"),
-        (lambda: format_named("template:/no/such/folder"), "there is no tokenizer '/no/such/folder'"),
     ],
 )
 def test_a_tokenizer_without_one_is_told(make, said):

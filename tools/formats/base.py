@@ -6,6 +6,7 @@ model. Reading takes time linear in the length of the text.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -129,7 +130,7 @@ def split_reasoning(text: str, think: tuple[str, str]) -> tuple[str | None, str,
     inside: list[str] = []
     outside: list[str] = []
     depth = position = 0
-    for tag in re.finditer(f"{re.escape(opening)}|{re.escape(closing)}", text):
+    for tag in _tags(think).finditer(text):
         if tag[0] == opening:
             if depth == 0:
                 outside.append(text[position : tag.start()])
@@ -145,6 +146,11 @@ def split_reasoning(text: str, think: tuple[str, str]) -> tuple[str | None, str,
             depth = max(depth - 1, 0)
     (inside if depth else outside).append(text[position:])
     return ("\n".join(inside).strip() if inside else None), "".join(outside), depth == 0
+
+
+@functools.cache
+def _tags(think: tuple[str, str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, think)))
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
@@ -193,7 +199,9 @@ def call_of(value: Any, *keys: str) -> Written:
     name = value.get("name")
     if not isinstance(name, str) or not name:
         raise Unreadable('"name" must be the name of a tool')
-    key = next((key for key in keys if key in value), keys[0])
+    key = keys[0]
+    if key not in value:
+        key = next((other for other in keys if other in value), key)
     return name, arguments_of(value.get(key), f'"{key}"', key in value)
 
 
