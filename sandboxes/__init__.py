@@ -132,8 +132,10 @@ async def open_backend(name: str, **options: Any) -> Backend:
 async def _try(runner: BoxSandbox | Pool, backend: Backend) -> None:
     """Run nothing, to see that something could be run."""
     try:
-        kind, payload = program("pass", "python", None)
-        await runner._run(kind, payload, b"", runner.limits)
+        try:
+            await runner._run(*program("pass", "python", None), b"", runner.limits)
+        except LanguageError:  # an image without it, which shows when it starts
+            await runner._run(*program(":", "bash", None), b"", runner.limits)
     except BaseException:
         await backend.aclose()
         raise

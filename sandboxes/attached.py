@@ -55,6 +55,7 @@ def attach(sock: socket.socket) -> StreamLink:
             data = b""
         if data:
             link.feed(demux.take(data))
+            del demux.errors[:-4096]
         else:
             link.lose(f"The container ended. {demux.errors.decode('utf-8', 'replace')[-500:]}".strip())
 
@@ -96,7 +97,6 @@ class Demultiplexer:
             self._left -= len(part)
             if self._kind == 2:
                 self.errors += part
-                del self.errors[:-4096]
             else:
                 out.append(bytes(part))
         return b"".join(out)

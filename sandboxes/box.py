@@ -248,7 +248,7 @@ class BoxSandbox:
             memory_mb=max(64, 2 * self.limits.disk_mb + 64),
             processes=self.limits.processes + 1,
             disk_mb=self.limits.disk_mb,
-            output_bytes=min(room, 1 << 30),
+            output_bytes=min(max(room, 1 << 12), 1 << 30),  # a refusal is a sentence
         )
         async with self._turn:
             link = await self._open()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import sys
 import time
@@ -17,12 +18,14 @@ import uuid
 import warnings
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .attached import attach
 from .base import Capabilities, Limits, LimitsError, SandboxClosed, SandboxUnavailable, Tier
 from .bundle import boot
+from .exec_link import MAIN, ExecLink
 from .stream_link import StreamLink
 
 IMAGE = "quintain-sandbox:1"
@@ -50,6 +53,11 @@ ENVIRONMENT = {
 }
 
 
+_WITHOUT_PYTHON = {
+    "agent": "the image has no python3: every program is a `docker exec`, which costs some 100 ms; no Python, "
+    "no sessions, no calls, no snapshots; processor time and memory used are not reported",
+    "seccomp": "only the engine's own system call filter is in force",
+}
 _DISK = "the working folder, /tmp and /dev/shm have the quota each, not together"
 
 
@@ -98,6 +106,13 @@ def build_image(client: Any, *, tag: str = IMAGE, base: str | None = None, packa
     client.images.build(path=folder, tag=tag, buildargs=arguments, rm=True, network_mode=network)
 
 
+class NoSuchProgram(Exception):  # noqa: N818 - the name is the sentence
+    """An image lacks the program that was to be its container's first."""
+
+
+_MISSING = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
+
+
 class DockerBackend:
     """Opens containers as boxes. Its methods belong to the portal's thread."""
 
@@ -124,11 +139,12 @@ class DockerBackend:
         self._client = connect()
         ensure_image(self._client, self.image)
         self._run = uuid.uuid4().hex
-        self._ready: deque[tuple[Limits, StreamLink]] = deque()
+        self._ready: deque[tuple[Limits, StreamLink | ExecLink]] = deque()
         self._creating = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._links: set[StreamLink] = set()
+        self._links: set[StreamLink | ExecLink] = set()
         self._closed = False
+        self._plain = False  # whether the image has no Python, so that there is no agent
         reap(self._client)
 
     @property
@@ -139,12 +155,12 @@ class DockerBackend:
             tier=Tier.DOCKER,
             isolated=True,
             aggregate_memory="cgroup",
-            seccomp=True,
-            languages=("python", "bash"),
-            gaps={"disk": _DISK},
+            seccomp=not self._plain,
+            languages=("bash",) if self._plain else ("python", "bash"),
+            gaps={"disk": _DISK} | (_WITHOUT_PYTHON if self._plain else {}),
         )
 
-    async def open_box(self, limits: Limits) -> StreamLink:
+    async def open_box(self, limits: Limits) -> StreamLink | ExecLink:
         """Take a spare container of these limits, or start one; see to the next spare."""
         if self._closed:
             raise SandboxClosed("This backend is closed.")
@@ -183,9 +199,14 @@ class DockerBackend:
                 f"Starting or removing a container failed: {task.exception()}", RuntimeWarning, stacklevel=1
             )
 
-    async def _start(self, limits: Limits) -> StreamLink:
+    async def _start(self, limits: Limits) -> StreamLink | ExecLink:
         async with self._creating:
             identity, sock = await asyncio.to_thread(self._create, limits)
+        if self._plain:
+            plain = ExecLink(self._client, identity, sock)
+            plain.on_close(lambda: self._later(self._remove(identity, plain)))
+            self._links.add(plain)
+            return plain
         link = attach(sock)
         link.on_close(lambda: self._later(self._remove(identity, link)))
         self._links.add(link)
@@ -201,19 +222,44 @@ class DockerBackend:
         return link
 
     def _create(self, limits: Limits) -> tuple[str, socket.socket]:
-        import docker
+        if not self._plain:
+            try:
+                return self._create_with(limits, self._agent())
+            except NoSuchProgram:
+                self._plain = True
+        try:
+            made = self._create_with(limits, MAIN)
+        except NoSuchProgram as error:
+            raise SandboxUnavailable(
+                f"A container of {self.image!r} did not start: it has neither python3 nor sh. "
+                "The image needs python3 (3.9 or newer) and bash on its PATH."
+            ) from error
+        warnings.warn(
+            f"The image {self.image!r} has no python3, so every program is a `docker exec` of some 100 ms, and only "
+            "shell scripts and programs by their argument list can be run.",
+            RuntimeWarning,
+            stacklevel=1,
+        )
+        return made
 
+    def _agent(self) -> list[str]:
         options: dict[str, object] = {
             "preload": list(self._preload),
             "environment": ENVIRONMENT,
         }
+        return ["python3", "-s", "-c", boot("stream", options, [])]
+
+    def _create_with(self, limits: Limits, command: list[str]) -> tuple[str, socket.socket]:
+        import docker
+
+        container = None
         tmpfs = f"rw,nosuid,nodev,exec,size={limits.disk_mb}m,nr_inodes={limits.disk_mb * 64 + 64}"
         tmpfs += f",mode=1777,uid={USER},gid={USER}"
         memory = (limits.memory_mb + 3 * limits.disk_mb + AGENT_MB) << 20
         try:
             container = self._client.containers.create(
                 self.image,
-                ["python3", "-s", "-c", boot("stream", options, [])],
+                command,
                 entrypoint=[],
                 auto_remove=True,
                 stdin_open=True,
@@ -221,7 +267,7 @@ class DockerBackend:
                 read_only=True,
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
-                pids_limit=limits.processes + 2,  # the agent, and a file operation beside a full box
+                pids_limit=limits.processes + (5 if self._plain else 2),  # ours, beside a full box
                 mem_limit=memory,
                 memswap_limit=memory,
                 oom_kill_disable=False,
@@ -231,7 +277,9 @@ class DockerBackend:
                 shm_size=1 << 20,
                 tmpfs={"/tmp": tmpfs, "/work": tmpfs, "/dev/shm": tmpfs},
                 working_dir="/",
-                environment={"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+                environment=ENVIRONMENT
+                if self._plain
+                else {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
                 hostname="sandbox",
                 init=False,
                 runtime=self._runtime,
@@ -243,6 +291,10 @@ class DockerBackend:
             )
             container.start()
         except docker.errors.APIError as error:
+            if container is not None and _MISSING.search(str(error.explanation)):
+                with suppress(docker.errors.APIError):
+                    remove(self._client, container.id)
+                raise NoSuchProgram(command[0]) from error
             raise SandboxUnavailable(
                 f"The engine refused a container of {self.image!r}: {error.explanation}"
             ) from error
@@ -262,7 +314,7 @@ class DockerBackend:
         except Exception:
             return ""
 
-    async def _remove(self, identity: str, link: StreamLink) -> None:
+    async def _remove(self, identity: str, link: StreamLink | ExecLink) -> None:
         self._links.discard(link)
         async with self._creating:
             await asyncio.to_thread(remove, self._client, identity)

@@ -8,11 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from quintain.sandboxes import Limits, LimitsError, SandboxUnavailable, open_pool, open_sandbox
+from quintain.sandboxes import (
+    BoxSandbox,
+    LanguageError,
+    Limits,
+    LimitsError,
+    SandboxFileError,
+    SandboxUnavailable,
+    open_pool,
+    open_sandbox,
+)
 from quintain.sandboxes.attached import Demultiplexer
 from quintain.sandboxes.check import check_sandbox
 from quintain.sandboxes.docker import LABEL, build_image, connect, reap
@@ -124,7 +134,80 @@ def test_wrong_images_and_limits_are_named(image: str) -> None:
         sandbox.run_sync("pass", limits=sandbox.limits.but(processes=9))
 
 
-def test_an_image_without_python_is_named(image: str) -> None:
+@pytest.fixture(scope="module")
+def plain(image: str) -> Iterator[BoxSandbox]:
+    from docker_image import make_image
+
+    made = make_image(connect(), python=False)
+    limits = Limits(wall_s=5, processes=32, disk_mb=16, output_bytes=1 << 16)
+    with (
+        pytest.warns(RuntimeWarning, match=r"has no python3, so every program is a `docker exec`"),
+        open_sandbox("docker", image=made, limits=limits, spares=0) as sandbox,
+    ):
+        yield sandbox
+
+
+def test_without_python_scripts_and_programs_run(plain: BoxSandbox) -> None:
+    result = plain.run_sync("read x; echo $x $((6 * 7)); echo err >&2; exit 3", language="bash", stdin="in\n")
+    assert (result.stdout, result.stderr, result.exit_status) == ("in 42\n", "err\n", 3)
+    result = plain.run_sync(["printf", "%s|", "a b", "$HOME"], files={"d/f": b"\x00x"}, env={"A": "1"})
+    assert (result.reason, result.stdout) == ("ok", "a b|$HOME|")
+    assert plain.run_sync("wc -c < d/f; id -u", language="bash").stdout == "2\n61234\n"
+    assert plain.capabilities.languages == ("bash",)
+    assert set(plain.capabilities.gaps) == {"disk", "agent", "seccomp"}
+
+
+def test_without_python_programs_are_held(plain: BoxSandbox) -> None:
+    short = plain.limits.but(wall_s=1.0)
+    assert plain.run_sync("echo on; sleep 60", language="bash", limits=short).reason == "timeout"
+    started = time.monotonic()
+    left = plain.run_sync(
+        "setsid sleep 611 & sleep 612 & kill -9 $PPID; sleep 613", language="bash", limits=short
+    )
+    assert not left.ok
+    assert time.monotonic() - started < 10
+    assert plain.run_sync("setsid sleep 614 & sleep 615 & echo on", language="bash").stdout == "on\n"
+    alive = plain.run_sync(
+        "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 61[12345]'", language="bash"
+    )
+    assert alive.stdout == "0\n"
+    bomb = plain.run_sync("b() { b | b & }; b; sleep 60", language="bash", limits=short)
+    assert bomb.reason == "timeout"
+    flood = plain.run_sync("yes", language="bash", limits=plain.limits.but(wall_s=20))
+    assert (flood.reason, len(flood.stdout_bytes), flood.stdout_truncated) == ("output", 1 << 16, True)
+    assert plain.run_sync("echo on", language="bash").stdout == "on\n"
+
+
+def test_without_python_files_are_read_written_and_listed(plain: BoxSandbox) -> None:
+    data = bytes(range(256)) * 400
+    plain.write_file_sync("a/b.bin", data)
+    assert plain.read_file_sync("a/b.bin") == data
+    plain.run_sync("ln -s /etc out; mkfifo pipe; ln -s a/b.bin in", language="bash")
+    found = {info.path: (info.kind, info.size) for info in plain.list_files_sync()}
+    assert found["a/b.bin"] == ("file", len(data))
+    assert (found["out"][0], found["pipe"][0], found["a"][0]) == ("link", "other", "dir")
+    assert plain.read_file_sync("in") == data
+    for path in ("out/passwd", "pipe", "a", "missing"):
+        with pytest.raises(SandboxFileError, match=r"Could not read the file"):
+            plain.read_file_sync(path)
+    with pytest.raises(SandboxFileError, match=r"more than 5 bytes"):
+        plain.read_file_sync("a/b.bin", max_bytes=5)
+    with pytest.raises(SandboxFileError, match=r"leaves the working folder"):
+        plain.write_file_sync("out/x", b"")
+
+
+def test_without_python_the_rest_is_refused_by_name(plain: BoxSandbox) -> None:
+    with pytest.raises(LanguageError, match=r"This image has no python3.*Use an image with python3"):
+        plain.run_sync("print(1)")
+    with pytest.raises(LanguageError, match=r"no sessions"):
+        plain.session_sync("bash")
+    with pytest.raises(LanguageError, match=r"There is no program 'ruby2' in this sandbox"):
+        plain.run_sync(["ruby2"])
+    with pytest.raises(LanguageError, match=r"Snapshots need an image with python3"):
+        plain.snapshot_sync()
+
+
+def test_an_image_without_python_and_shell_is_named(image: str) -> None:
     import io
     import tarfile
 
