@@ -1,4 +1,8 @@
-"""The main job on several seeds: success before and after, and its cost. `python benchmarks/calculator_agent.py`."""
+"""The main job on several seeds: success before and after, and its cost.
+
+python benchmarks/calculator_agent.py
+python benchmarks/calculator_agent.py --config examples/calculator_ppo.toml
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from pathlib import Path
 
 from quintain.rl.metrics import Record, read_metrics
 
-CONFIG = Path(__file__).parents[1] / "examples" / "calculator_agent.toml"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def success(record: Record) -> float:
@@ -22,15 +26,16 @@ def success(record: Record) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=EXAMPLES / "calculator_agent.toml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    seeds, options = parser.parse_known_args()
+    chosen, options = parser.parse_known_args()
     print("| seed | before RL % | after % | 95 % interval | wall s | CPU s |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for seed in seeds.seeds:
+    for seed in chosen.seeds:
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            command = [sys.executable, "-m", "quintain", "train", str(CONFIG), "--seed", str(seed)]
+            command = [sys.executable, "-m", "quintain", "train", str(chosen.config), "--seed", str(seed)]
             subprocess.run([*command, "--run-dir", str(run), *options], check=True, stdout=subprocess.DEVNULL)
             wall, now = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime

@@ -104,7 +104,7 @@ class Learner:
         check_forward(model)
         trained = [p for p in model.parameters() if p.requires_grad]
         judging = [] if self.critic is None else [p for p in self.critic.parameters() if p.requires_grad]
-        self.masters = Masters([*trained, *judging])
+        self.masters = Masters([*trained, *judging], keep=config.masters)
         """What the optimiser moves where the weights are of half precision."""
         self._acting = [self.masters.of(p) for p in trained]
         self._judging = [self.masters.of(p) for p in judging]

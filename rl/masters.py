@@ -15,14 +15,15 @@ class Masters:
     are exact to float32 and two sets of gradients never exist. Float32 weights are their own masters.
 
     Args:
-        parameters: the trained weights; their order is that of `weights`.
+        parameters: the trained weights.
+        keep: False lets half-precision weights be their own masters, too.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
+    def __init__(self, parameters: Iterable[Tensor], *, keep: bool = True) -> None:
         self._halves: list[tuple[Tensor, Tensor]] = []
         self._of: dict[int, Tensor] = {}
         for parameter in parameters:
-            if parameter.dtype not in (torch.bfloat16, torch.float16):
+            if not keep or parameter.dtype not in (torch.bfloat16, torch.float16):
                 self._of[id(parameter)] = parameter
                 continue
             master = parameter.detach().float().clone().requires_grad_(True)

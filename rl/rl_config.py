@@ -251,6 +251,8 @@ class RlConfig(Section):
     """The last part of `rollout.episode_tokens` in which a growing penalty is taken off the reward; 0 for none."""
     micro_batch_tokens: Annotated[int, Field(ge=16)] = 8192
     """Tokens of one forward and backward pass: a bound on memory, without influence on the result."""
+    masters: bool = True
+    """Keep float32 masters of bfloat16 weights; without them small steps are rounded away, for less memory."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What happens at a loss or gradient that is not finite; its episodes are saved in both cases."""
     stop_at: Annotated[float, Field(gt=0, le=1)] | None = None
