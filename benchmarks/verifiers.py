@@ -1,9 +1,10 @@
 """Verifiers side by side: how often they are right, how long they take, and what they let pass.
 
-    python benchmarks/verifiers.py --data ../shared/data [--peer-python /path/to/python]
+    python benchmarks/verifiers.py --data ../shared/data [--rows FILE.txt] [--peers FOLDER]
 
-`--peer-python` is an interpreter that has math-verify; it is judged in its own process, on the same rows, in
-the same run. Rows marked `convention` are counted apart. CPU time is that of the process that judges.
+`--peers` is a folder for the virtual environments of other judges (see `verifier_peers.py`), which are called on
+the same rows in the same run. `--rows` adds labelled rows in the form of `tests/verifiers/math_rows.txt`. Rows
+marked `convention` are counted apart. CPU time is that of the process that judges.
 """
 
 from __future__ import annotations
@@ -11,33 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from verifier_peers import PEERS, judged, made
 
 from quintain.tools.chat import Reply, ToolCall
 from quintain.verifiers import CodeTests, FinalNumber, Instructions, MathAnswer, Task, ToolCalls
 from quintain.verifiers.instructions import follows
-
-PEER = r"""
-import json, sys, time
-from math_verify import parse, verify
-for line in sys.stdin:
-    row = json.loads(line)
-    started = time.process_time()
-    wall = time.perf_counter()
-    try:
-        gold = row["gold"] if "$" in row["gold"] or "\\boxed" in row["gold"] else "$" + row["gold"] + "$"
-        answer = parse(row["response"], parsing_timeout=5)
-        right = bool(verify(parse(gold, parsing_timeout=5), answer, timeout_seconds=5))
-        failed = ""
-    except Exception as error:
-        right, failed = False, type(error).__name__
-    print(json.dumps([right, failed, time.process_time() - started, time.perf_counter() - wall]), flush=True)
-"""
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -57,12 +42,17 @@ def ours(
     return results
 
 
-def peer(python: str, labelled: list[dict[str, Any]]) -> list[tuple[bool, str, float, float]]:
-    text = "".join(json.dumps(row) + "\n" for row in labelled)
-    done = subprocess.run(
-        [python, "-c", PEER], input=text, capture_output=True, text=True, check=True, timeout=3600
-    )
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+def beside(folder: Path | None, labelled: list[dict[str, Any]]) -> Iterator[str]:
+    """Judge rows with every peer that can be had, and yield their lines."""
+    for peer in PEERS if folder else ():
+        assert folder is not None
+        python = made(peer, folder)
+        if python is None:
+            continue
+        try:
+            yield math_line(peer.name, labelled, judged(python, peer.code, labelled))
+        except RuntimeError as error:
+            print(f"({peer.name}: {error})", file=sys.stderr)
 
 
 def math_line(
@@ -81,7 +71,22 @@ def math_line(
     )
 
 
-def mathematics(data: Path, python: str | None) -> None:
+def written(path: Path) -> list[dict[str, Any]]:
+    """Read rows `+ gold :: answer` and `- gold :: answer`; the answer stands in a box, or is a whole reply."""
+    found: list[dict[str, Any]] = []
+    kind = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            kind = line.strip("[]")
+            continue
+        gold, _, answer = line[2:].partition(" ::")
+        answer = answer.removeprefix(" ").replace("\\u200b", "\u200b").replace("⏎", "\n")
+        response = answer if kind == "replies" else f"Working it out, the answer is $\\boxed{{{answer}}}$."
+        found.append({"gold": gold, "response": response, "label": line[0] == "+"})
+    return found
+
+
+def mathematics(data: Path, more: Path | None, peers: Path | None) -> None:
     print("\n## Mathematics\n")
     print(
         "| verifier | right | passes wrong ones | fails right ones | over 5 s | raised | CPU ms median | p99 |"
@@ -91,9 +96,10 @@ def mathematics(data: Path, python: str | None) -> None:
     MathAnswer()(
         "\\boxed{\\sin x}", Task("t", "", "\\cos x")
     )  # the first import of mpmath is not the first row's
-    print(math_line("MathAnswer", labelled, ours(MathAnswer(), labelled)))
-    if python:
-        print(math_line("math-verify", labelled, peer(python, labelled)))
+    for which in [labelled, *([written(more)] if more else [])]:
+        print(math_line("MathAnswer", which, ours(MathAnswer(), which)), flush=True)
+        for line in beside(peers, which):
+            print(line, flush=True)
     solutions = [{**r, "label": r["is_correct"]} for r in rows(data / "gsm8k_solutions_a.jsonl")]
     print("\nGrade-school solutions with labels:\n")
     print(
@@ -102,8 +108,8 @@ def mathematics(data: Path, python: str | None) -> None:
     print("|---|---|---|---|---|---|---|---|")
     print(math_line("MathAnswer", solutions, ours(MathAnswer(), solutions)))
     print(math_line("FinalNumber", solutions, ours(FinalNumber(), solutions)))
-    if python:
-        print(math_line("math-verify", solutions, peer(python, solutions)))
+    for line in beside(peers, solutions[:600]):
+        print(line, flush=True)
 
 
 def instructions(data: Path) -> None:
@@ -188,13 +194,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--peer-python", help="an interpreter that has math-verify")
+    parser.add_argument("--rows", type=Path, help="more labelled rows of mathematics")
+    parser.add_argument("--peers", type=Path, help="a folder for the virtual environments of other judges")
     parser.add_argument(
         "--seconds", type=float, default=20, help="how long to measure the rate of code verification"
     )
     given = parser.parse_args()
     print(f"# Verifiers\n\nPython {sys.version.split()[0]}")
-    mathematics(given.data, given.peer_python)
+    mathematics(given.data, given.rows, given.peers)
     instructions(given.data)
     tool_calls(given.data)
     asyncio.run(code(given.data, given.seconds))

@@ -92,12 +92,12 @@ def read_rows(
     A line is flat (`id`, `prompt`, `answer`, `reply`, `label`, `info`) or holds a `task` object with the first
     three. Raises `ValueError` with the line's number for one that cannot be read or lacks a column.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                data = json.loads(line)
+                data = json.loads(line.decode("utf-8"))
             except ValueError as error:
                 raise ValueError(f"{path}:{number}: not JSON: {error}") from None
             if not isinstance(data, dict):
@@ -115,7 +115,13 @@ def read_rows(
                 or {k: v for k, v in inner.items() if k in {"functions", "function", "tools", "rubric"}},
             )
             given = _column(data, label, _LABEL, f"{path}:{number}", "label", optional=label is None)
-            yield Row(number, task, text, None if given is None else float(given))
+            yield Row(number, task, text, None if given is None else _label(given, f"{path}:{number}"))
+
+
+def _label(given: Any, where: str) -> float:
+    if isinstance(given, bool | int | float) and 0 <= given <= 1:
+        return float(given)
+    raise ValueError(f"{where}: a label must be true, false or a number from 0 to 1, got {given!r:.60}")
 
 
 def _column(

@@ -39,6 +39,10 @@ def verify(
         first = load_verifier(verifier)
         second = load_verifier(against) if against else None
         rows = list(read_rows(path, reply=reply, answer=answer, label=label))
+        if not rows:
+            raise ValueError(f"{path} holds no rows")
+        if out is not None:
+            out.open("a").close()  # to know before the work, not after it, that it can be written
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("verifying", total=len(rows))
             results = asyncio.run(
@@ -49,6 +53,9 @@ def verify(
     except (OSError, ValueError) as error:
         console.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        console.print("interrupted: no score was written")
+        raise typer.Exit(130) from None
     if out is not None:
         out.write_text("".join(json.dumps(as_json(result)) + "\n" for result in results), encoding="utf-8")
     figures = summary(results)

@@ -227,3 +227,42 @@ def test_the_command_says_what_is_wrong(
     result = CliRunner().invoke(app, [str(path), *arguments], env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            '{"answer": "1", "reply": "1", "label": "yes"}',
+            "rows.jsonl:1: a label must be true, false or a number",
+        ),
+        ('{"answer": "1"}', "rows.jsonl:1: a reply \\(one of the columns"),
+        ("[1]", "rows.jsonl:1: a line must be an object"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(ValueError, match=message):
+        list(read_rows(path))
+
+
+def test_bytes_that_are_no_text_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"answer": "1", "reply": "1"}\n\xff\n')
+    with pytest.raises(ValueError, match=r"rows\.jsonl:2: not JSON: 'utf-8'"):
+        list(read_rows(path))
+
+
+def test_a_file_of_scores_that_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"answer": "1", "reply": "1"}\n')
+    app = typer.Typer()
+    app.command("verify")(verify)
+    missing = CliRunner().invoke(app, [str(path), "--out", str(tmp_path / "no" / "scores.jsonl")])
+    assert missing.exit_code == 2
+    assert "mean value" not in missing.output
+    path.write_text("")
+    empty = CliRunner().invoke(app, [str(path)])
+    assert empty.exit_code == 2
+    assert "holds no rows" in empty.output
