@@ -17,7 +17,6 @@ from .resources import Held, held
 from .subject import Subject
 from .within import TookTooLong, within
 
-_LONG = 200_000  # characters: more than any context window of today gives a reply
 _SLOW_S = 3.0  # seconds of processor time for one step on a long reply
 _TIGHT = 1e-9
 _OBSERVATION = 100_000  # characters of one observation: more than most context windows hold
@@ -133,22 +132,22 @@ def _breaks(episodes: list[Played]) -> Iterator[Finding]:
 
 def _giants(subject: Subject) -> Iterator[Finding]:
     """Send very long replies of shapes that slow parsers meet, each in an episode of its own."""
-    start = subject.starts[0]
+    start, long = subject.starts[0], subject.settings.long
     shapes = {
-        "letters": "a" * _LONG,
-        "digits": "9" * _LONG,
-        "spaces": " " * _LONG + "x",
-        "lines": "a\n" * (_LONG // 2),
-        "opening brackets": "(" * _LONG,
-        "open tags": "<answer>" * (_LONG // 8),
-        "open boxes": "\\boxed{" * (_LONG // 7),
-        "open calls": '<tool_call>{"name": "' * (_LONG // 21),
-        "open thoughts": "<think>" * (_LONG // 7),
-        "open fences": "```\n" * (_LONG // 4),
-        "numbers": "1 " * (_LONG // 2),
-        "sums": "1+" * (_LONG // 2) + "1",
-        "commas": "1," * (_LONG // 2),
-        "words": "word " * (_LONG // 5),
+        "letters": "a" * long,
+        "digits": "9" * long,
+        "spaces": " " * long + "x",
+        "lines": "a\n" * (long // 2),
+        "opening brackets": "(" * long,
+        "open tags": "<answer>" * (long // 8),
+        "open boxes": "\\boxed{" * (long // 7),
+        "open calls": '<tool_call>{"name": "' * (long // 21),
+        "open thoughts": "<think>" * (long // 7),
+        "open fences": "```\n" * (long // 4),
+        "numbers": "1 " * (long // 2),
+        "sums": "1+" * (long // 2) + "1",
+        "commas": "1," * (long // 2),
+        "words": "word " * (long // 5),
     }
     for name, text in shapes.items():
         played = subject.play(text, start, turns=1)
@@ -156,7 +155,7 @@ def _giants(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "slow",
                 Severity.FAULT,
-                f"{_LONG} characters of {name} stall it: {played.error}.",
+                f"{long} characters of {name} stall it: {played.error}.",
                 None,
                 (played,),
             )
@@ -164,7 +163,7 @@ def _giants(subject: Subject) -> Iterator[Finding]:
         if played.error:
             line = played.error.splitlines()[0]
             yield Finding(
-                "crash", Severity.FAULT, f"{_LONG} characters of {name} break it: it {line}.", None, (played,)
+                "crash", Severity.FAULT, f"{long} characters of {name} break it: it {line}.", None, (played,)
             )
             return
         took = max((step.cpu_s for step in played.steps), default=0.0)
@@ -172,7 +171,7 @@ def _giants(subject: Subject) -> Iterator[Finding]:
             again = subject.play(text, start, turns=1)  # once more: the first may have loaded a library
             took = min(took, max((step.cpu_s for step in again.steps), default=0.0))
         if took > _SLOW_S:
-            text = f"{_LONG} characters of {name} take {took:.1f} s of processor time in one step (limit {_SLOW_S:g})."
+            text = f"{long} characters of {name} take {took:.1f} s of processor time in one step (limit {_SLOW_S:g})."
             yield Finding("slow", Severity.FAULT, text, None, (played,))
             return
 

@@ -36,6 +36,8 @@ class Settings:
     """Everything random in the audit follows from it."""
     fuzz: int = 200
     """Random replies that the environment has to survive."""
+    long: int = 200_000
+    """Characters of the longest replies: more than a policy of today writes."""
     step_s: float = 15.0
     """Seconds of real time after which one `reset` or `step` is given up: a fault."""
     probe_s: float = 300.0
@@ -43,7 +45,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        for name, least in (("tasks", 1), ("fuzz", 0), ("seed", 0)):
+        for name, least in (("tasks", 1), ("fuzz", 0), ("seed", 0), ("long", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")

@@ -62,7 +62,9 @@ class NotTrivial:
         yield from _worst(subject, "other-answer", _of_others(right))
         # Where any text does in the answer's place (a task that wants no call) a changed answer shows nothing.
         exact = [item for item in right if not subject.play(item.answering("zzzz"), item.played.start).earned]
-        yield from _worst(subject, "candidates", _candidates(exact))
+        # Several programs in one file are one program: the last definition of a name holds.
+        listable = [item for item in exact if not is_code(item.last)]
+        yield from _worst(subject, "candidates", _candidates(listable))
         yield from _worst(subject, "lookalike", _looking_alike(exact))
         yield from _worst(subject, "hedge", _hedged(exact))
 

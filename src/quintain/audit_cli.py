@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +58,14 @@ def run(
         raise UserError(f"--json {json_to}: there is no folder {str(Path(json_to).parent)!r}; make it first")
 
     def progress(outcome: Outcome) -> None:
-        if console.is_terminal:
-            console.print(_line(outcome))
+        console.print(_line(outcome), soft_wrap=True)
+        _watch(settings)
 
-    report = audit(env_id, kwargs=kwargs, only=only, skip=skip, on_outcome=progress, **settings)
-    if not console.is_terminal:
-        for outcome in report.outcomes:
-            console.print(_line(outcome), soft_wrap=True)
+    _watch(settings)
+    try:
+        report = audit(env_id, kwargs=kwargs, only=only, skip=skip, on_outcome=progress, **settings)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     console.print()
     if report.findings:
         console.print(table(report.findings))
@@ -75,6 +79,14 @@ def run(
             f"{write_transcripts(report, transcripts)} transcripts are in {transcripts}", soft_wrap=True
         )
     return 0 if report.sound else 1
+
+
+def _watch(settings: Mapping[str, Any]) -> None:
+    """End the process, with a traceback, should a probe hang where nothing in Python can interrupt it."""
+    if sys.__stderr__ is not None:
+        limit = 2 * float(settings.get("probe_s", 300.0)) + 120
+        with suppress(OSError, ValueError):  # there is no standard error that a watchdog could write to
+            faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__)
 
 
 def list_probes(console: Console) -> None:

@@ -27,7 +27,7 @@ CARD = Card("Add two numbers.", "The sum after ####.", "Two digits.", "Computed.
 
 
 def audited(env: Any, probe: str, **options: Any) -> Report:
-    return audit(env, only=[probe], **{"tasks": 6, "fuzz": 60, "step_s": 5.0, **options})
+    return audit(env, only=[probe], **{"tasks": 6, "fuzz": 60, "long": 2_000, "step_s": 5.0, **options})
 
 
 def troubles(report: Report) -> set[str]:
@@ -65,7 +65,7 @@ class Sums(SingleTurnEnv):
 
 
 def test_the_sound_twin_passes_every_probe():
-    report = audit(Sums, tasks=6, fuzz=60)
+    report = audit(Sums, tasks=6, fuzz=60, long=20_000)
     assert report.sound, report.troubles
     assert [outcome.verdict for outcome in report.outcomes] == ["passed"] * 8
 
@@ -245,7 +245,7 @@ def test_an_episode_that_depends_on_more_than_its_seed(env, caught):
 
 def test_the_global_generators_are_left_as_they_were():
     state, legacy = random.getstate(), np.random.get_state()[1].tolist()
-    audited(Sums, "deterministic", tasks=1)
+    audited(OtherWhenAwaited, "deterministic", tasks=1)
     assert random.getstate() == state
     assert np.random.get_state()[1].tolist() == legacy
 
@@ -313,7 +313,7 @@ def expects_inside(program: str) -> bool:
         (in_our_process, "same-process", "own process"),
         (trusts_exit_code, "program", "hard exit when loaded"),
         (trusts_output, "program", "printed success"),
-        (expects_inside, "program", "an object that equals everything"),
+        pytest.param(expects_inside, "program", "an object that equals everything", marks=pytest.mark.slow),
     ],
 )
 def test_a_checker_that_programs_can_talk_past(checked, caught, named, tmp_path, monkeypatch):
@@ -328,6 +328,7 @@ def test_a_checker_that_programs_can_talk_past(checked, caught, named, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test_mine.py"]
 
 
+@pytest.mark.slow
 def test_a_checker_that_compares_outside_holds():
     def outside(program: str) -> bool:
         call = "import json, os\nos.write(1, ('\\n' + json.dumps([double(3), double(17)])).encode())"
@@ -609,10 +610,9 @@ class Ungraded(Sums):
         (NaN, "nan"),
         (TooMuch, "range"),
         (CrashesOnUnicode, "crash"),
-        (Quadratic, "slow"),
         (Floods, "long-observation"),
         (LeavesFiles, "episodes-open"),
-        (LeavesThreads, "episodes-open"),
+        pytest.param(LeavesThreads, "episodes-open", marks=pytest.mark.slow),
         (LeavesProcesses, "close-open"),
         (Ungraded, "ungraded"),
     ],
@@ -628,6 +628,11 @@ def test_an_environment_without_bounds(env, caught):
             process.kill()
             process.wait()
         LeavesThreads.stop.clear()
+
+
+def test_a_reply_that_takes_time_with_the_square_of_its_length():
+    report = audited(Quadratic, "bounded", fuzz=0, tasks=1, long=60_000)
+    assert troubles(report) == {"bounded/slow"}
 
 
 def test_a_hang_is_cut_and_told():
@@ -676,6 +681,12 @@ class SameSplits(Sums):
         self.tasks = TaskSet([Task(f"{split}-{i}", story(i), str(i)) for i in range(first, first + 40)])
 
 
+class SameIds(Sums):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks = TaskSet(lambda index: Task(f"sum-{index % 7}", story(index), str(index)), size=20)
+
+
 class NoVariance(Sums):
     def respond(self, reply: Reply) -> Turn:
         return Turn(done=True, score=Score(0.5))
@@ -688,7 +699,7 @@ class NoVariance(Sums):
         (listed(*(Task(str(i), story(i % 10), str(i % 10)) for i in range(20))), "duplicates"),
         (listed(*(Task(str(i), story(i // 2) + " now" * (i % 2), str(i)) for i in range(20))), "near-duplicates"),
         (listed(*(Task(str(i), story(i // 2), str(i)) for i in range(20))), "contradictions"),
-        (listed(*(Task("same", story(i), str(i)) for i in range(20))), "task-ids"),
+        (SameIds, "task-ids"),
         (SameSplits, "overlap"),
         (NoVariance, "no-variance"),
         (graded_by(lambda reply, task: min(len(reply) / 10_000, 0.9) if task.answer not in reply else 1), "length"),
@@ -710,6 +721,7 @@ def test_what_gymnasium_does_not_take():
     assert "contract/check-env" in troubles(report)
 
 
+@pytest.mark.slow
 def test_a_game_is_sound():
     class Guess(TextEnv):
         def begin(self, task: Task) -> str:
