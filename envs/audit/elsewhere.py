@@ -6,7 +6,6 @@ other process cannot import travel by value.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -117,13 +116,20 @@ def _maker(source: Source) -> Any:
 
 
 def _importable(module: str) -> bool:
+    """Return whether a fresh process with our `sys.path` would import the same file under this name."""
     if module == "__main__":
         return True  # cloudpickle takes what stands there by value anyway
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return False
-    return spec is not None and spec.origin == getattr(sys.modules[module], "__file__", None)
+    path: Any = None
+    origin: str | None = None
+    parts = module.split(".")
+    for i in range(len(parts)):  # not `importlib.util.find_spec`: it trusts the packages that are loaded here
+        name = ".".join(parts[: i + 1])
+        found = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is None:
+            return False
+        path, origin = spec.submodule_search_locations, spec.origin
+    return origin == getattr(sys.modules[module], "__file__", None)
 
 
 def serve(folder: str) -> None:
