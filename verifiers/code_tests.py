@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,9 +198,9 @@ _FENCE = re.compile(
 )
 
 
-def fenced_blocks(text: str) -> list[str]:
-    """Return the fenced blocks of a text that are marked as Python or not marked; the last may be unfinished."""
-    return [m[3] for m in _FENCE.finditer(text) if m[2].lower() in {"", "python", "py", "python3"}]
+def fenced_blocks(text: str, marks: Collection[str] = ("", "python", "py", "python3")) -> list[str]:
+    """Return the fenced blocks of a text whose language is one of `marks`; the last may be unfinished."""
+    return [m[3] for m in _FENCE.finditer(text) if m[2].lower() in marks]
 
 
 def program_in(reply: str, entry_point: str | None = None, prompt: str = "") -> str:
