@@ -25,6 +25,7 @@ from .config_types import (
     Kwargs,
     Name,
     NotNegative,
+    Positive,
     Rate,
     Section,
     warmup_fits,
@@ -171,6 +172,14 @@ class RolloutConfig(Section):
     """The most tokens of one reply."""
     episode_tokens: Count = 512
     """The most tokens of one episode: prompt, replies and results."""
+    turns: Count | None = None
+    """The most replies of one episode; none leaves that to the environment, which may have a limit of its own."""
+    episode_s: Positive = 3600.0
+    """The most seconds of wall clock that one episode may take, its retries included; then it is ungraded."""
+    phase_s: Positive | None = None
+    """The most seconds that all episodes of a step or an evaluation may take; what is unfinished is ungraded."""
+    retries: CountOrNone = 2
+    """How often an episode is played again after a failure of ours: the engine, a sandbox, a server."""
     concurrency: Count = 256
     """Episodes in flight at the same time."""
     max_ungraded: Fraction = 0.2

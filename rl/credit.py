@@ -26,10 +26,7 @@ from .advantages import (
     whitened,
 )
 from .rl_config import RlConfig
-from .trajectory import StopReason, Trajectory
-
-CUT = (StopReason.TRUNCATED, StopReason.TURN_TOKENS, StopReason.EPISODE_TOKENS)
-"""Ends that are no ends: a limit of ours, after which more would have come."""
+from .trajectory import CUT, TOO_LONG, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +206,7 @@ def _with_last(rewards: Floats, extra: float) -> Floats:
 def _penalties(batch: Sequence[Trajectory], share: float, longest: int) -> Floats:
     """Return the overlong penalty of each episode; one that was cut has reached the limit, whichever it was."""
     buffer = max(1, round(share * longest))
-    lengths = [longest if t.stop in CUT[1:] else len(t.ids) for t in batch]
+    lengths = [longest if t.stop in TOO_LONG else t.length for t in batch]
     return overlong_penalty(np.array(lengths, dtype=np.int64), limit=longest, buffer=buffer)
 
 

@@ -1,6 +1,7 @@
 """Packing: many sequences in one row, end to end, with nothing wasted on padding and no sequence seeing another.
 
-Sequences that begin alike, as those of a group do, share their beginning: it is in the row once.
+Sequences that begin alike, as those of a group do, share their beginning: it is in the row once. A trajectory of
+several samples is laid down as so many sequences, one after the other; what is said of its trained tokens stays one.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def pack(
         prefix = prefix if prefix >= SHARED_TOKENS else 0
         placed = None
         for index in family:
-            own = len(trajectories[index].ids) - prefix
+            own = len(trajectories[index].ids) - prefix  # all its samples: they stay together
             needed = own + (prefix if placed is None else 0)
             if row.length and row.length + needed > budget:
                 yield row.batch()
@@ -98,7 +99,7 @@ def _families(trajectories: Sequence[Trajectory]) -> list[list[int]]:
 def _common_prefix(family: Sequence[Trajectory]) -> int:
     """Return how many tokens all begin with, none of them sampled and none the last of its sequence."""
     first = family[0]
-    limit = min(min(len(t.ids) - 1, _given(t)) for t in family)
+    limit = min(min(t.spans[0][1] - 1, _given(t)) for t in family)
     for place in range(limit):
         if any(t.ids[place] != first.ids[place] for t in family[1:]):
             return place
@@ -134,26 +135,29 @@ class _Row:
         return start
 
     def put(self, index: int, trajectory: Trajectory, prefix: int, prefix_start: int) -> None:
-        """Lay down a sequence; its first `prefix` tokens lie at `prefix_start` already."""
-        start, ids = self.length, trajectory.ids
-        self._segments.append(
-            Segment(
-                start,
-                start + len(ids) - prefix,
-                prefix_start,
-                prefix_start + prefix if prefix else prefix_start,
+        """Lay down a trajectory; its first `prefix` tokens lie at `prefix_start` already."""
+        trained = 0
+        for begin, end in trajectory.spans:
+            known = prefix if begin == 0 else 0
+            start, ids = self.length, trajectory.ids[begin:end]
+            self._segments.append(
+                Segment(
+                    start,
+                    start + len(ids) - known,
+                    prefix_start,
+                    prefix_start + known if known else prefix_start,
+                )
             )
-        )
-        self._lay(ids[prefix:], prefix)
-        trained = [t for t, mine in enumerate(trajectory.mask) if mine and t > 0]
-        for t in trained:
-            before = t - 1
-            self._places.append(start + before - prefix if before >= prefix else prefix_start + before)
-            self._targets.append(ids[t])
-            self._logps.append(trajectory.logprobs[t])
+            self._lay(ids[known:], known)
+            for t in _trained(trajectory, begin, end):
+                before = t - 1
+                self._places.append(start + before - known if before >= known else prefix_start + before)
+                self._targets.append(ids[t])
+                self._logps.append(trajectory.logprobs[begin + t])
+                trained += 1
         self._ends.append(self.length - 1)
         self._members.append(index)
-        self._lengths.append(len(trained))
+        self._lengths.append(trained)
 
     def _lay(self, ids: Sequence[int], position: int) -> None:
         self._ids.extend(ids)
@@ -175,34 +179,50 @@ class _Row:
         )
 
 
+def _trained(trajectory: Trajectory, begin: int, end: int) -> list[int]:
+    """Return the places of the trained tokens of a sample, counted from its beginning; nothing predicts the first."""
+    return [t for t in range(1, end - begin) if trajectory.mask[begin + t]]
+
+
 def _rows(trajectories: Sequence[Trajectory], budget: int) -> Iterator[PackedBatch]:
-    """Yield batches with a row for each sequence, longest first."""
-    order = sorted(range(len(trajectories)), key=lambda i: -len(trajectories[i].ids))
+    """Yield batches with a row for each sequence, longest first; the samples of a trajectory stay together."""
+    order = sorted(range(len(trajectories)), key=lambda i: -trajectories[i].length)
     while order:
-        width = len(trajectories[order[0]].ids)
-        count = max(1, budget // width)
+        width = trajectories[order[0]].length
+        rows = count = 0
+        while count < len(order):
+            rows += len(trajectories[order[count]].samples)
+            if count and rows * width > budget:
+                break
+            count += 1
         yield _padded([(i, trajectories[i]) for i in order[:count]], width)
         order = order[count:]
 
 
 def _padded(chosen: Sequence[tuple[int, Trajectory]], width: int) -> PackedBatch:
-    ids_RT = torch.zeros(len(chosen), width, dtype=torch.long)
+    rows = sum(len(trajectory.samples) for _, trajectory in chosen)
+    ids_RT = torch.zeros(rows, width, dtype=torch.long)
     places: list[int] = []
     targets: list[int] = []
     logps: list[float] = []
     ends: list[int] = []
     lengths: list[int] = []
-    for row, (_, trajectory) in enumerate(chosen):
-        ids_RT[row, : len(trajectory.ids)] = torch.tensor(trajectory.ids)
-        trained = [t for t, mine in enumerate(trajectory.mask) if mine and t > 0]
-        places.extend(row * width + t - 1 for t in trained)
-        targets.extend(trajectory.ids[t] for t in trained)
-        logps.extend(trajectory.logprobs[t] for t in trained)
-        ends.append(row * width + len(trajectory.ids) - 1)
-        lengths.append(len(trained))
+    row = 0
+    for _, trajectory in chosen:
+        before = len(targets)
+        for begin, end in trajectory.spans:
+            ids_RT[row, : end - begin] = torch.tensor(trajectory.ids[begin:end])
+            trained = _trained(trajectory, begin, end)
+            places.extend(row * width + t - 1 for t in trained)
+            targets.extend(trajectory.ids[begin + t] for t in trained)
+            logps.extend(trajectory.logprobs[begin + t] for t in trained)
+            last = row * width + end - begin - 1
+            row += 1
+        ends.append(last)
+        lengths.append(len(targets) - before)
     return PackedBatch(
         ids_RT=ids_RT,
-        positions_RT=torch.arange(width).expand(len(chosen), width),
+        positions_RT=torch.arange(width).expand(rows, width),
         segments=(),
         places_N=torch.tensor(places, dtype=torch.long),
         targets_N=torch.tensor(targets, dtype=torch.long),

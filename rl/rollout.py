@@ -1,283 +1,213 @@
-"""Rollouts: episodes of an environment played by a policy, recorded token by token as they happen.
+"""Rollouts: many episodes at once, each to its end or to a limit, and each accounted for exactly once.
 
-One coroutine plays one episode; hundreds run at once and the engine batches what they ask for. Whatever goes
-wrong on our side ends that episode alone, ungraded.
+One coroutine plays one episode; hundreds run at once and the engine batches what they ask for, so a slow tool
+keeps only its own episode waiting. Whatever goes wrong on our side ends that episode alone: it is played again
+where that may help, and ungraded where it does not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from ..envs.base import TextEnv
-from ..tools.chat import Message, Reply
-from ..verifiers.base import Score, Task
 from .chat import ChatCodec
 from .config import RolloutConfig
-from .engines.base import Completion, Engine, FinishReason, Sampling
-from .seeds import derive
-from .trajectory import StopReason, Trajectory, Turn
+from .engines.base import Engine
+from .episode import Start, play_episode
+from .journal import Journal
+from .trajectory import Timing, Trajectory
+
+__all__ = ["FINAL", "Start", "UngradedError", "play_episode", "raise_if_ungraded", "rollout"]
+
+FINAL = frozenset({"prompt", "setup", "environment", "verifier", "time"})
+"""Kinds of failure that another try would meet again; all others (the engine, a sandbox, a server) may be gone."""
+PAUSE_S = 0.25
+"""How long the first retry waits; each further one twice as long as the one before."""
+BREAKER = 16
+"""Fewer finished episodes than this are no reason to break a phase off."""
+GRACE_S = 60.0
+"""How long cancelled episodes may take to close what they hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What an episode begins with."""
-
-    id: str
-    """Becomes `Trajectory.id`."""
-    group: int
-    """Becomes `Trajectory.group`."""
-    seed: int
-    """Seeds the environment's and the sampler's randomness."""
-    task: int | None = None
-    """The index of the task in the environment's task set; None lets the environment draw one."""
+class UngradedError(RuntimeError):
+    """More episodes of a step could not be graded than `rollout.max_ungraded` allows."""
 
 
-class Policy(Protocol):
-    """Whoever answers: an engine, or a scripted demonstrator."""
-
-    async def reply(
-        self,
-        ids: Sequence[int],
-        messages: Sequence[Message],
-        task: Task | None,
-        sampling: Sampling,
-        session: str,
-    ) -> Completion:
-        """Return the next reply to a conversation, as tokens."""
-        ...
-
-    def release(self, session: str) -> None:
-        """Say that the episode `session` is over."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class EnginePolicy:
-    """A model behind an engine."""
-
-    engine: Engine
-
-    async def reply(
-        self,
-        ids: Sequence[int],
-        messages: Sequence[Message],
-        task: Task | None,
-        sampling: Sampling,
-        session: str,
-    ) -> Completion:
-        """Sample from the engine."""
-        return await self.engine.generate(ids, sampling, session=session)
-
-    def release(self, session: str) -> None:
-        """Free the engine's cache of the episode."""
-        self.engine.release(session)
-
-
-Demonstrator = Callable[[Task, Sequence[Message], np.random.Generator], str]
-"""Writes the next reply to a conversation about a task, as text in the environment's format."""
-
-
-@dataclass(slots=True)
-class ScriptedPolicy:
-    """A demonstrator as a policy: its text becomes tokens once, with log-probability 0."""
-
-    demonstrator: Demonstrator
-    codec: ChatCodec
-    _generators: dict[str, np.random.Generator] = field(default_factory=dict)
-
-    async def reply(
-        self,
-        ids: Sequence[int],
-        messages: Sequence[Message],
-        task: Task | None,
-        sampling: Sampling,
-        session: str,
-    ) -> Completion:
-        """Ask the demonstrator; a reply over the limit is cut."""
-        if task is None:
-            raise ValueError("a demonstrator needs an environment with tasks")
-        if session not in self._generators:
-            self._generators[session] = np.random.default_rng(sampling.seed)
-        text = self.demonstrator(task, messages, self._generators[session])
-        reply = self.codec.encode_reply(text)
-        finish = FinishReason.STOP if len(reply) <= sampling.max_tokens else FinishReason.LENGTH
-        reply = reply[: sampling.max_tokens]
-        return Completion(reply, [0.0] * len(reply), finish, version=-1)
-
-    def release(self, session: str) -> None:
-        """Forget the episode."""
-        self._generators.pop(session, None)
+class _EnoughError(Exception):
+    """The episodes that are done are enough."""
 
 
 async def rollout(
     env: TextEnv,
-    policy: Policy,
+    engine: Engine,
     codec: ChatCodec,
     starts: Sequence[Start],
     limits: RolloutConfig,
     *,
     temperature: float = 1.0,
     on_finish: Callable[[Trajectory], None] | None = None,
+    journal: Journal | None = None,
+    breaker: bool = False,
+    enough: Callable[[Sequence[Trajectory]], bool] | None = None,
 ) -> list[Trajectory]:
     """Play one episode for every start and return them in that order.
 
     `env` is the definition; every episode plays on a `fresh()` one of its own. At most `limits.concurrency`
-    run at a time. `on_finish` sees each trajectory as soon as it is done.
+    run at a time.
+
+    Args:
+        on_finish: sees each trajectory as soon as it is done.
+        journal: gets each trajectory before anybody else, and gives back those that it has already.
+        breaker: raise `UngradedError` as soon as more than `limits.max_ungraded` of all episodes are ungraded,
+            instead of playing the rest.
+        enough: ends the phase early. It is asked about the episodes of the first group, of the first two groups, and
+            so on in the order of `starts`, as soon as these are all done; with the first True they are what is
+            returned, and later groups are cancelled or dropped. Only the order of the draw decides, never
+            the time that an episode took, so quick episodes are not preferred.
+
+    Whatever ends it (an error, a cancellation), all environments are closed before it returns.
     """
+    loop = asyncio.get_running_loop()
     gate = asyncio.Semaphore(limits.concurrency)
+    deadline = None if limits.phase_s is None else loop.time() + limits.phase_s
+    stored = journal.finished(starts) if journal is not None else {}
+    watch = _Watch(starts, limits.max_ungraded if breaker else None, enough)
 
     async def one(start: Start) -> Trajectory:
-        async with gate:
-            trajectory = await play_episode(
-                env.fresh(), policy, codec, start, limits, temperature=temperature
-            )
+        trajectory = stored.get(start.id)
+        if trajectory is None:
+            async with gate:
+                trajectory = await _tried(env, engine, codec, start, limits, temperature, deadline)
+            if journal is not None:
+                journal.add(trajectory)
         if on_finish is not None:
             on_finish(trajectory)
+        watch.see(trajectory)
         return trajectory
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(start)) for start in starts]
+    tasks = [loop.create_task(one(start)) for start in starts]
+    if not tasks:
+        return []
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await _cancelled([task for task in tasks if not task.done()])
+    failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    for failure in failures:
+        if failure is not None and not isinstance(failure, _EnoughError):
+            raise failure
+    if watch.needed is not None:
+        return watch.needed
     return [task.result() for task in tasks]
 
 
-@dataclass(slots=True)
-class _Record:
-    """A trajectory in the making."""
-
-    ids: list[int] = field(default_factory=list)
-    mask: list[bool] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    versions: list[int] = field(default_factory=list)
-    turns: list[Turn] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-
-    def given(self, ids: Sequence[int]) -> None:
-        """Append tokens that the model did not write."""
-        self.ids.extend(ids)
-        self.mask.extend([False] * len(ids))
-        self.logprobs.extend([0.0] * len(ids))
-        self.versions.extend([-1] * len(ids))
-
-    def sampled(self, completion: Completion) -> None:
-        """Append tokens that the model wrote."""
-        self.ids.extend(completion.ids)
-        self.mask.extend([True] * len(completion.ids))
-        self.logprobs.extend(completion.logprobs)
-        self.versions.extend([completion.version] * len(completion.ids))
-
-
-async def play_episode(
+async def _tried(
     env: TextEnv,
-    policy: Policy,
-    codec: ChatCodec,
-    start: Start,
-    limits: RolloutConfig,
-    *,
-    temperature: float = 1.0,
-) -> Trajectory:
-    """Play one episode to its end, or to a limit, on an environment that is closed afterwards.
-
-    Never raises for a failure of ours: the trajectory then has the stop `error` and an ungraded score with
-    the reason, and keeps what was played.
-    """
-    record = _Record()
-    info: dict[str, Any] = {}
-    try:
-        score, stop = await _play(env, policy, codec, start, limits, temperature, record)
-    except Exception as error:
-        score = Score.ungraded(f"{type(error).__name__}: {error}")
-        stop = StopReason.ERROR
-        info["traceback"] = traceback.format_exc()
-    finally:
-        policy.release(start.id)
-        await env.aclose()
-    return Trajectory(
-        id=start.id,
-        task_id=env.task.id if env.task is not None else f"seed {start.seed}",
-        group=start.group,
-        ids=record.ids,
-        mask=record.mask,
-        logprobs=record.logprobs,
-        versions=record.versions,
-        turns=record.turns,
-        messages=record.messages,
-        score=score,
-        stop=stop,
-        info=info,
-    )
-
-
-async def _play(
-    env: TextEnv,
-    policy: Policy,
+    engine: Engine,
     codec: ChatCodec,
     start: Start,
     limits: RolloutConfig,
     temperature: float,
-    record: _Record,
-) -> tuple[Score, StopReason]:
-    options = None if start.task is None else {"task": start.task}
-    _, info = env.reset(seed=start.seed % 2**32, options=options)
-    record.messages.extend(info["messages"])
-    record.given(codec.prompt(record.messages, env.schemas))
+    deadline: float | None,
+) -> Trajectory:
+    """Play an episode, and again from its beginning where something of ours failed that may be gone.
+
+    A retry has the same seed, so it meets the same randomness: trying again prefers no outcome.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + limits.episode_s
+    spent = Timing(attempts=0)
     while True:
-        room = min(limits.turn_tokens, limits.episode_tokens - len(record.ids))
-        if room < 1 and not record.turns:  # the model was never asked: that is no wrong answer
-            reason = (
-                f"the prompt has {len(record.ids)} tokens, rollout.episode_tokens is {limits.episode_tokens}"
-            )
-            return Score.ungraded(f"{reason}: raise it or leave the task out"), StopReason.EPISODE_TOKENS
-        if room < 1:
-            return _unfinished(record, limits), StopReason.EPISODE_TOKENS
-        sampling = Sampling(
-            max_tokens=room,
-            stop_ids=codec.stop_ids,
-            temperature=temperature,
-            seed=derive(start.seed, "turn", len(record.turns)),
+        trajectory = await play_episode(
+            env.fresh(), engine, codec, start, limits, temperature=temperature, deadline=deadline
         )
-        completion = await policy.reply(record.ids, record.messages, env.task, sampling, start.id)
-        begin = len(record.ids)
-        record.sampled(completion)
+        spent = Timing(
+            spent.engine_s + trajectory.timing.engine_s,
+            spent.environment_s + trajectory.timing.environment_s,
+            spent.attempts + 1,
+        )
+        pause = PAUSE_S * 2 ** (spent.attempts - 1)
+        again = loop.time() + pause
         if (
-            completion.finish is FinishReason.LENGTH
-        ):  # not a reply yet: what it happens to end on is no answer
-            text = codec.decode_reply(completion.ids)
-            record.turns.append(Turn(begin, len(record.ids), 0.0))
-            record.messages.append({"role": "assistant", "content": text})
-            cut = StopReason.TURN_TOKENS if room == limits.turn_tokens else StopReason.EPISODE_TOKENS
-            return _unfinished(record, limits), cut
-        _, reward, terminated, truncated, info = await env.astep(codec.decode_reply(completion.ids))
-        record.turns.append(_turn(begin, len(record.ids), float(reward), info))
-        record.messages.append(info["reply"].as_message())
-        record.messages.extend(info["messages"])
-        if terminated or truncated:
-            score: Score = info["score"]
-            if not score.graded:
-                return score, StopReason.ERROR
-            return score, StopReason.TERMINATED if terminated else StopReason.TRUNCATED
-        record.given(codec.delta(info["messages"]))
+            trajectory.graded
+            or trajectory.info.get("kind") in FINAL
+            or spent.attempts > limits.retries
+            or again >= until
+            or (deadline is not None and again >= deadline)
+        ):
+            return replace(trajectory, timing=spent)
+        await asyncio.sleep(pause)
 
 
-def _turn(start: int, end: int, reward: float, info: dict[str, Any]) -> Turn:
-    reply: Reply = info["reply"]
-    return Turn(
-        start=start,
-        end=end,
-        reward=reward,
-        tool_calls=len(reply.tool_calls),
-        tool_errors=sum(result.error is not None for result in info.get("tool_results", ())),
-        parse_error=reply.parse_error is not None,
+class _Watch:
+    """Looks at the episodes as they finish: too many ungraded, or enough of them?"""
+
+    def __init__(
+        self,
+        starts: Sequence[Start],
+        max_ungraded: float | None,
+        enough: Callable[[Sequence[Trajectory]], bool] | None,
+    ) -> None:
+        self.needed: list[Trajectory] | None = None
+        self._starts, self._limit, self._enough = starts, max_ungraded, enough
+        self._finished: list[Trajectory] = []
+        self._ungraded = 0
+        self._by_id: dict[str, Trajectory] = {}
+        self._front: list[Trajectory] = []  # the episodes up to the first group that is not done
+
+    def see(self, trajectory: Trajectory) -> None:
+        """Take note of an episode. Raises `UngradedError`, and `_EnoughError` where the phase is over."""
+        if self._limit is not None:
+            self._finished.append(trajectory)
+            self._ungraded += not trajectory.graded
+            if self._ungraded > self._limit * len(self._starts) and len(self._finished) >= BREAKER:
+                raise_if_ungraded(self._finished, self._limit, of=len(self._starts))
+        if self._enough is not None and self.needed is None:
+            self._by_id[trajectory.id] = trajectory
+            self._advance(self._enough)
+
+    def _advance(self, enough: Callable[[Sequence[Trajectory]], bool]) -> None:
+        while len(self._front) < len(self._starts):
+            at = len(self._front)
+            group = self._starts[at].group
+            members = []
+            while at < len(self._starts) and self._starts[at].group == group:
+                members.append(self._starts[at].id)
+                at += 1
+            if any(member not in self._by_id for member in members):
+                return
+            self._front += [self._by_id[member] for member in members]
+            if enough(self._front):
+                self.needed = list(self._front)
+                raise _EnoughError
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Trajectory]]) -> None:
+    """Cancel episodes and wait until they have closed what they hold."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=GRACE_S)
+
+
+def raise_if_ungraded(batch: Sequence[Trajectory], limit: float, *, of: int | None = None) -> None:
+    """Stop a run whose episodes cannot be graded: what is left would be a biased sample.
+
+    `of` is how many episodes there are to be, where `batch` are those that have finished.
+    """
+    ungraded = [t for t in batch if not t.graded]
+    total = len(batch) if of is None else of
+    if len(ungraded) <= limit * total:
+        return
+    first = ungraded[0]
+    kinds: Mapping[str, int] = Counter(str(t.info.get("kind", "unknown")) for t in ungraded)
+    by_kind = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    early = "" if of is None else f", and {total - len(batch)} were not played any more"
+    raise UngradedError(
+        f"{len(ungraded)} of {total} episodes could not be graded (rollout.max_ungraded = {limit}){early}. "
+        f"By kind: {by_kind}. "
+        f"The first, {first.id}: {first.score.reason}\n{first.info.get('traceback', '')}".rstrip()
     )
-
-
-def _unfinished(record: _Record, limits: RolloutConfig) -> Score:
-    """Judge an episode that a token limit cut: it is worth the rewards it has collected."""
-    total = sum(turn.reward for turn in record.turns)
-    reason = f"cut by a token limit ({limits.turn_tokens} a turn, {limits.episode_tokens} an episode)"
-    return Score(min(max(total, 0.0), 1.0), reason=reason)

@@ -185,11 +185,19 @@ def _demonstration(line: str, where: str, number: int, codec: ChatCodec) -> Traj
     mask: list[bool] = []
     turns: list[tuple[int, int]] = []
     pending: list[Any] = []
-    for message in messages:
+    samples = [0]
+    tools = row.get("tools") or ()
+    for at, message in enumerate(messages):
         if message["role"] != "assistant":
             pending.append(message)
             continue
-        given = codec.delta(pending) if turns else codec.prompt(pending, row.get("tools", ()))
+        if not turns:
+            given = codec.prompt(pending, tools)
+        elif codec.grows(messages[: at - len(pending)], pending, tools):
+            given = codec.delta(pending)
+        else:  # the template rewrites what was said: the model sees the conversation anew
+            given = codec.prompt(messages[:at], tools)
+            samples.append(len(ids))
         written = codec.encode_reply(codec.reply_text(message))
         pending = []
         turns.append((len(ids) + len(given), len(ids) + len(given) + len(written)))
@@ -207,6 +215,7 @@ def _demonstration(line: str, where: str, number: int, codec: ChatCodec) -> Traj
         messages=messages,
         score=Score.ungraded("a demonstration"),
         stop=StopReason.TERMINATED,
+        samples=samples,
     )
 
 

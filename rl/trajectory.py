@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from ..tools.chat import Message
@@ -23,12 +24,46 @@ class StopReason(StrEnum):
     """The environment said that the task is over."""
     TRUNCATED = "truncated"
     """The environment cut the episode (a turn limit)."""
+    TURNS = "turns"
+    """The model had as many turns as `rollout.turns` allows."""
     TURN_TOKENS = "turn_tokens"
     """A reply reached the limit of one turn without its stop token."""
     EPISODE_TOKENS = "episode_tokens"
-    """The token budget of the episode, or the model's context, was used up."""
+    """The token budget of the episode was used up."""
+    CONTEXT = "context"
+    """The model's context was used up."""
+    EPISODE_TIME = "episode_time"
+    """`rollout.episode_s` was over: how fast our machines are says nothing about the work, so it is ungraded."""
+    PHASE_TIME = "phase_time"
+    """`rollout.phase_s` was over before the episode was; ungraded."""
     ERROR = "error"
     """Something of ours failed; the score is ungraded and says what."""
+
+
+CUT = frozenset(
+    {
+        StopReason.TRUNCATED,
+        StopReason.TURNS,
+        StopReason.TURN_TOKENS,
+        StopReason.EPISODE_TOKENS,
+        StopReason.CONTEXT,
+    }
+)
+"""Ends that are no ends: a limit of ours, after which more would have come."""
+TOO_LONG = frozenset({StopReason.TURN_TOKENS, StopReason.EPISODE_TOKENS, StopReason.CONTEXT})
+"""Those of them that are limits of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of an episode went, in seconds of wall clock. It is measured, so no two runs agree in it."""
+
+    engine_s: float = 0.0
+    """Waiting for replies."""
+    environment_s: float = 0.0
+    """In the environment: its start, its steps with their tools and its verifier."""
+    attempts: int = 1
+    """How often the episode was played: more than once where something of ours failed at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +86,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One episode. The four per-token sequences have equal length T."""
+    """One episode. The four per-token sequences have equal length T.
+
+    Mostly that is one sequence: what the engine saw and wrote, from the first prompt to the last reply. Where the
+    chat template rewrites what was said before (see `chat.ChatCodec.grows`), the engine saw several, and they lie
+    here end to end; `samples` says where each begins. The learner runs each by itself; score, turns and advantages
+    are the episode's.
+    """
 
     id: str
     """Unique in the run: phase, step, group and member."""
@@ -76,10 +117,18 @@ class Trajectory:
     stop: StopReason
     """Why the episode ended."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """More, in plain JSON data (the error's traceback ...)."""
+    """More, in plain JSON data: `kind` (what failed) and `traceback` of an episode that could not be graded ..."""
+    samples: Sequence[int] = (0,)
+    """Where in `ids` each sequence that the engine saw begins; the first at 0."""
+    seed: int = 0
+    """What the environment's and the sampler's randomness follow from."""
+    task: int | None = None
+    """The index of the task in the environment's task set; None where the environment drew one."""
+    timing: Timing = field(default=Timing(), compare=False)
+    """Where the time went. Not part of `to_json`: the files of two equal runs are equal."""
 
     def __post_init__(self) -> None:
-        """Refuse sequences of different lengths."""
+        """Refuse sequences of different lengths, and samples that do not follow each other."""
         lengths = {
             "ids": len(self.ids),
             "mask": len(self.mask),
@@ -88,6 +137,22 @@ class Trajectory:
         }
         if len(set(lengths.values())) != 1:
             raise ValueError(f"the per-token sequences of trajectory {self.id} differ in length: {lengths}")
+        bounds = [*self.samples, len(self.ids)]
+        if bounds[0] != 0 or any(a >= b for a, b in pairwise(self.samples)) or bounds[-2] > bounds[-1]:
+            raise ValueError(
+                f"the samples of trajectory {self.id} must begin at 0 and follow each other within its "
+                f"{len(self.ids)} tokens, got {list(self.samples)}"
+            )
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The stretch of `ids` of each sample, as (start, end)."""
+        return list(pairwise([*self.samples, len(self.ids)]))
+
+    @property
+    def length(self) -> int:
+        """The tokens of the longest sequence that the engine saw: what limits and memory go by."""
+        return max(end - start for start, end in self.spans)
 
     @property
     def reward(self) -> float:
@@ -109,15 +174,15 @@ class Trajectory:
         """How many tokens the model wrote."""
         return sum(self.mask)
 
-    def to_json(self) -> str:
-        """Return the trajectory as one line of JSON."""
-        record = {
+    def to_json(self, *, exact: bool = False) -> str:
+        """Return the trajectory as one line of JSON; `exact` keeps every digit of the log-probabilities, and `timing`."""
+        record: dict[str, Any] = {
             "id": self.id,
             "task_id": self.task_id,
             "group": self.group,
             "ids": list(self.ids),
             "mask": [int(m) for m in self.mask],
-            "logprobs": [round(p, 6) for p in self.logprobs],
+            "logprobs": list(self.logprobs) if exact else [round(p, 6) for p in self.logprobs],
             "versions": list(self.versions),
             "turns": [
                 [t.start, t.end, t.reward, t.tool_calls, t.tool_errors, t.parse_error] for t in self.turns
@@ -131,12 +196,17 @@ class Trajectory:
             },
             "stop": str(self.stop),
             "info": dict(self.info),
+            "samples": list(self.samples),
+            "seed": self.seed,
+            "task": self.task,
         }
+        if exact:
+            record["timing"] = [self.timing.engine_s, self.timing.environment_s, self.timing.attempts]
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> Trajectory:
-        """Read what `to_json` wrote (log-probabilities are kept to 1e-6)."""
+        """Read what `to_json` wrote (without `exact`, log-probabilities are kept to 1e-6)."""
         record = json.loads(line)
         score = record["score"]
         return cls(
@@ -152,4 +222,8 @@ class Trajectory:
             score=Score(score["value"], score["parts"], Status(score["status"]), score["reason"]),
             stop=StopReason(record["stop"]),
             info=record["info"],
+            samples=record.get("samples", [0]),
+            seed=record.get("seed", 0),
+            task=record.get("task"),
+            timing=Timing(*record.get("timing", ())),
         )

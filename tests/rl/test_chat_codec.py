@@ -134,12 +134,14 @@ def test_a_template_whose_replies_do_not_end_is_refused(tokenizer):
         ChatCodec(tokenizer, template)
 
 
-def test_a_template_that_rewrites_history_is_refused(tokenizer):
+def test_a_template_that_writes_earlier_replies_anew_is_not_appended_to(tokenizer):
     template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
         "{{ m.content if loop.last or m.role != 'assistant' else '(earlier)' }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     codec = ChatCodec(tokenizer, template)
-    with pytest.raises(UserError, match=r"rewrites what came before when \['user'\] messages follow"):
+    said = [QUESTION, {"role": "assistant", "content": "12"}]
+    assert not codec.grows(said, [{"role": "user", "content": "Go on."}])
+    with pytest.raises(UserError, match=r"writes no end of a reply before \['user'\] messages"):
         codec.delta([{"role": "user", "content": "Go on."}])
