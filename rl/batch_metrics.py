@@ -39,6 +39,10 @@ def batch_metrics(batch: Sequence[Trajectory]) -> dict[str, float]:
         "parse_errors": _mean([turn.parse_error for turn in turns]),
         "tool_errors": sum(turn.tool_errors for turn in turns) / max(calls, 1),
         "ungraded": _mean([not t.graded for t in batch]),
+        # Where an episode's time goes; a retry is an episode that was played more than once.
+        "engine_wait_s": _mean([t.timing.engine_s for t in batch]),
+        "environment_wait_s": _mean([t.timing.environment_s for t in batch]),
+        "retried": _mean([t.timing.attempts > 1 for t in batch]),
         **_ungraded_kinds(batch),
     }
 
@@ -61,8 +65,13 @@ def _parts(graded: Sequence[Trajectory]) -> dict[str, float]:
 
 def _ungraded_kinds(batch: Sequence[Trajectory]) -> dict[str, float]:
     """Return the fraction of episodes that could not be graded, by what failed."""
-    kinds = Counter(t.score.reason.partition(":")[0].strip()[:40] or "unknown" for t in batch if not t.graded)
+    kinds = Counter(_kind(t) for t in batch if not t.graded)
     return {f"ungraded/{kind}": count / len(batch) for kind, count in sorted(kinds.items())}
+
+
+def _kind(trajectory: Trajectory) -> str:
+    told = trajectory.info.get("kind") or trajectory.score.reason.partition(":")[0].strip()[:40]
+    return str(told or "unknown")
 
 
 def _mean(values: Sequence[float]) -> float:

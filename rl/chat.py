@@ -89,12 +89,12 @@ class ChatCodec:
         """Say whether a conversation grows by appending when `following` come after it.
 
         `messages` end with the model's reply. The rule: the template writes a conversation of the same *shape*, made
-        of placeholders (the same roles, replies with reasoning and tool calls where these have them, tools if there
-        are any), with `following` and without. If the longer text begins with the shorter one, and the reply in it
-        still has its words, its reasoning and its calls, then it grows. Otherwise the template has rewritten what the engine saw: Qwen 3
-        drops `<think>` once a new question comes, Mistral moves tools and system prompt to the last question.
-        Placeholders are used because a reply's own text may be written another way than the model wrote it, which
-        is no reason to feed it that way.
+        of placeholders (the same roles, replies with words, reasoning and calls where these have them, tools if
+        there are any), with `following` and without. It grows if the longer text begins with the shorter one, and
+        the reply in it still has its words, its reasoning and its calls. Otherwise the template has rewritten what
+        the engine saw: Qwen 3 drops `<think>` once a new question comes, Mistral moves tools and system prompt to
+        the last question. Placeholders are used because a reply's own text may be written another way than the model
+        wrote it, which is no reason to feed it that way.
         """
         shape = _shape(messages, following, tools)
         if shape not in self._growth:
@@ -146,9 +146,7 @@ class ChatCodec:
                     "model.chat_template, or the environment a tool-call format that this one knows"
                 ) from error
 
-    def _apply(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], generation: bool
-    ) -> str:
+    def _apply(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], generation: bool) -> str:
         text = self.tokenizer.apply_chat_template(
             list(messages),
             tools=list(tools) or None,
@@ -197,7 +195,11 @@ class ChatCodec:
         whole = self._render([_ASKED, _ANSWERED])
         tail = whole.rpartition(_MARK)[2]
         ids = self.encode(tail)
-        known = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder, self.tokenizer.eos_token_id}
+        known = {
+            *self.tokenizer.all_special_ids,
+            *self.tokenizer.added_tokens_decoder,
+            self.tokenizer.eos_token_id,
+        }
         if not ids or ids[0] not in known:
             word = tail.split("\n")[0].strip()
             if word.startswith("<"):
@@ -231,9 +233,7 @@ def _replied(text: str, results: Sequence[Message]) -> Message:
     }
 
 
-def _shape(
-    messages: Sequence[Message], following: Sequence[Message], tools: Sequence[dict[str, Any]]
-) -> str:
+def _shape(messages: Sequence[Message], following: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
     marks = [
         m["role"][0]
         + ("r" if m.get("reasoning_content") else "")
@@ -277,7 +277,9 @@ def _nine(message: Message) -> Message:
     if "tool_call_id" in changed:
         changed["tool_call_id"] = _nine_letters(str(changed["tool_call_id"]))
     if changed.get("tool_calls"):
-        changed["tool_calls"] = [{**call, "id": _nine_letters(str(call["id"]))} for call in changed["tool_calls"]]
+        changed["tool_calls"] = [
+            {**call, "id": _nine_letters(str(call["id"]))} for call in changed["tool_calls"]
+        ]
     return changed  # type: ignore[return-value]
 
 

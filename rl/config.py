@@ -180,6 +180,8 @@ class RolloutConfig(Section):
     """The most seconds that all episodes of a step or an evaluation may take; what is unfinished is ungraded."""
     retries: CountOrNone = 2
     """How often an episode is played again after a failure of ours: the engine, a sandbox, a server."""
+    oversample: NotNegative = 0.0
+    """Groups played beside those of a step, as a share of `rl.groups`, to replace groups whose rewards all agree."""
     concurrency: Count = 256
     """Episodes in flight at the same time."""
     max_ungraded: Fraction = 0.2

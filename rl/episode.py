@@ -39,9 +39,11 @@ class Start:
     group: int
     """Becomes `Trajectory.group`."""
     seed: int
-    """Seeds the environment's and the sampler's randomness."""
+    """Seeds the environment's randomness, and the sampler's if `sampler_seed` does not."""
     task: int | None = None
     """The index of the task in the environment's task set; None lets the environment draw one."""
+    sampler_seed: int | None = None
+    """Seeds the sampler: episodes of a group begin alike and sample apart."""
 
 
 @dataclass(slots=True)
@@ -178,6 +180,7 @@ async def _play(
     options = None if start.task is None else {"task": start.task}
     _, answer = env.reset(seed=start.seed % 2**32, options=options)
     schemas = env.schemas
+    sampler_seed = start.seed if start.sampler_seed is None else start.sampler_seed
     if isinstance(engine, Onlooker):
         engine.look(start.id, env)
     record.messages.extend(answer["messages"])
@@ -193,7 +196,7 @@ async def _play(
             max_tokens=room,
             stop_ids=codec.stop_ids,
             temperature=temperature,
-            seed=derive(start.seed, "turn", len(record.turns)),
+            seed=derive(sampler_seed, "turn", len(record.turns)),
         )
         record.wait_for("engine")
         sample = record.samples[-1]
@@ -203,7 +206,9 @@ async def _play(
         begin = len(record.ids)
         record.sampled(completion)
         text = codec.decode_reply(completion.ids)
-        if completion.finish is FinishReason.LENGTH:  # not a reply yet: what it happens to end on is no answer
+        if (
+            completion.finish is FinishReason.LENGTH
+        ):  # not a reply yet: what it happens to end on is no answer
             record.turns.append(Turn(begin, len(record.ids), 0.0))
             record.messages.append({"role": "assistant", "content": text})
             return _unfinished(record, limits), cut

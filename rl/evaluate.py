@@ -10,7 +10,8 @@ from ..envs.base import TextEnv
 from .chat import ChatCodec
 from .config import EvalConfig, RolloutConfig
 from .engines.base import Engine
-from .rollout import EnginePolicy, Start, rollout
+from .journal import Journal
+from .rollout import Start, rollout
 from .seeds import derive
 from .trajectory import Trajectory
 
@@ -25,6 +26,7 @@ async def evaluate(
     seed: int,
     label: str,
     on_finish: Callable[[Trajectory], None] | None = None,
+    journal: Journal | None = None,
 ) -> tuple[dict[str, float], list[Trajectory]]:
     """Play the held-out problems and return the metrics and the trajectories.
 
@@ -54,7 +56,15 @@ async def evaluate(
             for sample in range(samples)
         ]
         found = await rollout(
-            env, EnginePolicy(engine), codec, starts, limits, temperature=temperature, on_finish=on_finish
+            env,
+            engine,
+            codec,
+            starts,
+            limits,
+            temperature=temperature,
+            on_finish=on_finish,
+            journal=journal,
+            breaker=True,
         )
         played += found
         metrics.update(_successes(found, f"success_{kind}", env))

@@ -67,7 +67,8 @@ class Journal:
             if (
                 start is not None
                 and trajectory.graded
-                and (trajectory.group, trajectory.seed, trajectory.task) == (start.group, start.seed, start.task)
+                and (trajectory.group, trajectory.seed, trajectory.task)
+                == (start.group, start.seed, start.task)
             ):
                 found[trajectory.id] = trajectory
         return found
@@ -111,7 +112,7 @@ def clear(run_dir: Path) -> None:
 
 
 def read(path: Path) -> Iterator[Trajectory]:
-    """Yield the trajectories of a file, journal or not; lines that cannot be read, such as a torn last one, are left out."""
+    """Yield the trajectories of a file, journal or not; a line that cannot be read, such as a torn one, is left out."""
     try:
         file = path.open("rb")
     except FileNotFoundError:

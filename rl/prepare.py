@@ -16,9 +16,9 @@ from .chat import ChatCodec
 from .config import Config
 from .engines import make_engine
 from .engines.base import Engine
+from .engines.scripted import Demonstrator
 from .metrics import Event, MetricsLog
 from .models import TINY, load_model, read_template
-from .rollout import Demonstrator
 from .seeds import derive, generator
 
 CORPUS_EPISODES = 400

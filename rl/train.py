@@ -6,6 +6,7 @@ This file is the order of things; each thing is a call to the room that does it.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,22 +18,22 @@ from . import credit
 from .batch_metrics import batch_metrics
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
+from .engines.scripted import DemonstratorEngine
 from .evaluate import evaluate, headline
 from .history import History
+from .journal import Journal, clear, journal_of
 from .learner import Learner, NonFiniteError
 from .metrics import Clock, Event, MetricsLog, peak_memory_mb
 from .models import TINY
 from .prepare import Run, Watcher, demonstrator, prepare
 from .rl_config import RlConfig
-from .rollout import EnginePolicy, ScriptedPolicy, Start, rollout
+from .rollout import Start, UngradedError, raise_if_ungraded, rollout
 from .seeds import derive, generator
 from .sft import read_demonstrations, warm_start
 from .task_stream import TaskStream, task_at
 from .trajectory import Trajectory
 
-
-class UngradedError(RuntimeError):
-    """More episodes of a step could not be graded than `rollout.max_ungraded` allows."""
+__all__ = ["UngradedError", "train"]
 
 
 def train(
@@ -101,9 +102,12 @@ async def _warm_start(run: Run) -> None:
             Start(f"sft-{n}", n, derive(config.seed, "sft", n), task_at(run.env, config.seed, "sft", n))
             for n in range(sft.episodes)
         ]
-        policy = ScriptedPolicy(demonstrator(run.env), run.codec)
-        demonstrations = await rollout(run.env, policy, run.codec, starts, config.rollout)
-        _raise_if_ungraded(demonstrations, config.rollout.max_ungraded)
+        engine = DemonstratorEngine(demonstrator(run.env), run.codec)
+        with journal_of(run.folder, "sft", 0) as journal:
+            demonstrations = await rollout(
+                run.env, engine, run.codec, starts, config.rollout, journal=journal, breaker=True
+            )
+        raise_if_ungraded(demonstrations, config.rollout.max_ungraded)
     else:
         demonstrations = read_demonstrations(Path(sft.demonstrations), run.codec)[: sft.episodes]
     _write_trajectories(run.folder, "sft", 0, demonstrations[:64])
@@ -146,7 +150,7 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
         clock.lap("rollout_s")
         if config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0:
             _write_trajectories(run.folder, "rl", step, sampled)
-        _raise_if_ungraded(sampled, config.rollout.max_ungraded)
+        raise_if_ungraded(sampled, config.rollout.max_ungraded)
 
         kept = [t for t in batch if t.graded]
         measured = learner.measure(kept)
@@ -189,33 +193,48 @@ async def _sample(
     """Play the groups of a step. Return the episodes to learn from, and all that were played.
 
     With `resample_rounds`, groups in which all rewards agree are replaced by groups of other tasks (dynamic
-    sampling; DAPO, arXiv 2503.14476, section 3.2). Every task that is drawn is played to its end before any is
-    chosen, so quick episodes are not preferred. A step in which no group at all says anything keeps them.
+    sampling; DAPO, arXiv 2503.14476, section 3.2); with `rollout.oversample`, groups to replace them with are played
+    at the same time. Every group up to the last one that is needed, in the order of the draw, is played to its end
+    before any is chosen, so quick episodes are not preferred. A step in which no group at all says anything keeps
+    them.
     """
-    everything = await _play_groups(run, rl, tasks, step, first=0, count=rl.groups)
-    if not rl.resample_rounds:
+    extra = math.ceil(rl.groups * run.config.rollout.oversample)
+    with journal_of(run.folder, "rl", step) as journal:
+        everything = await _play_groups(run, rl, tasks, step, journal, first=0, count=rl.groups, extra=extra)
+        for _ in range(rl.resample_rounds):
+            missing = rl.groups - len(_informative(everything))
+            if missing <= 0:
+                break
+            first = max(t.group for t in everything) + 1
+            everything += await _play_groups(run, rl, tasks, step, journal, first=first, count=missing)
+    if not rl.resample_rounds and not extra:
         return everything, everything
-    for _ in range(rl.resample_rounds):
-        missing = rl.groups - len(_informative(everything))
-        if missing <= 0:
-            break
-        first = max(t.group for t in everything) + 1
-        everything += await _play_groups(run, rl, tasks, step, first=first, count=missing)
     chosen = set(_informative(everything)[: rl.groups])
     return ([t for t in everything if t.group in chosen] if chosen else everything), everything
 
 
 async def _play_groups(
-    run: Run, rl: RlConfig, tasks: TaskStream, step: int, *, first: int, count: int
+    run: Run,
+    rl: RlConfig,
+    tasks: TaskStream,
+    step: int,
+    journal: Journal,
+    *,
+    first: int,
+    count: int,
+    extra: int = 0,
 ) -> list[Trajectory]:
     config = run.config
     indices = tasks.next(step, first, count)
+    if extra:
+        indices += tasks.next(step, first + count, extra)
     starts = [
         Start(
             id=f"rl-{step}-{group}-{member}",
             group=group,
-            seed=derive(config.seed, "rl", step, group, member),
+            seed=derive(config.seed, "rl", step, group),
             task=task,
+            sampler_seed=derive(config.seed, "rl", step, group, member),
         )
         for group, task in enumerate(indices, first)
         for member in range(rl.group_size)
@@ -229,14 +248,18 @@ async def _play_groups(
 
     batch = await rollout(
         run.env,
-        EnginePolicy(run.engine),
+        run.engine,
         run.codec,
         starts,
         config.rollout,
         temperature=config.rollout.temperature,
         on_finish=on_finish,
+        journal=journal,
+        breaker=True,
+        enough=(lambda done: len(_informative(done)) >= rl.groups) if extra else None,
     )
-    tasks.learn(dict(enumerate(indices, first)), batch)
+    played = {t.group for t in batch}
+    tasks.learn({group: task for group, task in enumerate(indices, first) if group in played}, batch)
     return batch
 
 
@@ -260,32 +283,24 @@ async def _evaluate(run: Run, step: int, label: str) -> float:
     config = run.config
     total = config.eval.problems
     run.tell(Event("eval", step, total, message=label))
-    metrics, played = await evaluate(
-        run.held_out,
-        run.engine,
-        run.codec,
-        config.eval,
-        config.rollout,
-        seed=config.seed,
-        label=f"eval-{step}",
-    )
-    _write_trajectories(run.folder, f"eval-{label.replace(' ', '-')}", step, played)
-    _raise_if_ungraded(played, config.rollout.max_ungraded)
+    phase = f"eval-{label.replace(' ', '-')}"
+    with journal_of(run.folder, phase, step) as journal:
+        metrics, played = await evaluate(
+            run.held_out,
+            run.engine,
+            run.codec,
+            config.eval,
+            config.rollout,
+            seed=config.seed,
+            label=f"eval-{step}",
+            journal=journal,
+        )
+    _write_trajectories(run.folder, phase, step, played)
+    raise_if_ungraded(played, config.rollout.max_ungraded)
     run.tell(Event("eval", step, total, metrics, message=label))
     success = headline(metrics)
     assert success is not None
     return success
-
-
-def _raise_if_ungraded(batch: Sequence[Trajectory], limit: float) -> None:
-    """Stop a run whose episodes cannot be graded: what is left would be a biased sample."""
-    ungraded = [t for t in batch if not t.graded]
-    if len(ungraded) > limit * len(batch):
-        first = ungraded[0]
-        raise UngradedError(
-            f"{len(ungraded)} of {len(batch)} episodes could not be graded (rollout.max_ungraded = {limit}). "
-            f"The first, {first.id}: {first.score.reason}\n{first.info.get('traceback', '')}".rstrip()
-        )
 
 
 def _write_trajectories(folder: Path, phase: str, step: int, batch: Sequence[Trajectory]) -> None:
@@ -310,3 +325,4 @@ def _save(run: Run, step: int, state: Mapping[str, object], best: float | None =
         keep=run.config.run.keep_checkpoints,
         best=best if run.config.run.keep_best else None,
     )
+    clear(run.folder)

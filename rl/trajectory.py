@@ -121,7 +121,7 @@ class Trajectory:
     samples: Sequence[int] = (0,)
     """Where in `ids` each sequence that the engine saw begins; the first at 0."""
     seed: int = 0
-    """What the environment's and the sampler's randomness follow from."""
+    """What the environment's randomness follows from."""
     task: int | None = None
     """The index of the task in the environment's task set; None where the environment drew one."""
     timing: Timing = field(default=Timing(), compare=False)
@@ -175,7 +175,7 @@ class Trajectory:
         return sum(self.mask)
 
     def to_json(self, *, exact: bool = False) -> str:
-        """Return the trajectory as one line of JSON; `exact` keeps every digit of the log-probabilities, and `timing`."""
+        """Return the trajectory as one line of JSON; `exact` keeps all digits of the log-probabilities and `timing`."""
         record: dict[str, Any] = {
             "id": self.id,
             "task_id": self.task_id,

@@ -18,18 +18,17 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..envs.base import TextEnv
 from ..envs.bridges.foreign import need
 from ..tools.chat import Message, Reply, ToolCall
 from ..tools.errors import UserError
-from ..verifiers.base import Score, Task
+from ..verifiers.base import Score
 from .chat import ChatCodec
 from .config import RolloutConfig
-from .engines.base import Completion, Engine, Sampling
-from .rollout import EnginePolicy, Start, rollout
+from .engines.base import Engine
+from .rollout import Start, rollout
 from .seeds import derive
 from .trajectory import Trajectory
 
@@ -101,6 +100,8 @@ class TrlEpisodes:
                 group=episode,
                 seed=_seed(self.seed, episode),
                 task=_task(self.env, episode),
+                # Episodes of one group are seeded alike, and sample apart.
+                sampler_seed=derive(_seed(self.seed, episode), self._calls, place),
             )
             for place, episode in enumerate(map(_episode, prompts))
         ]
@@ -118,35 +119,17 @@ class TrlEpisodes:
     async def _play(self, starts: list[Start], trainer: Any, codec: ChatCodec) -> list[Trajectory]:
         temperature = float(trainer.temperature)
         if self.engine is not None:
-            policy = _Apart(self.engine)
-            return await rollout(self.env, policy, codec, starts, self.limits, temperature=temperature)
+            return await rollout(self.env, self.engine, codec, starts, self.limits, temperature=temperature)
         from .engines.transformers import TransformersEngine
 
         model = trainer.accelerator.unwrap_model(trainer.model)
         training = model.training
         engine = TransformersEngine(model.eval(), max_sessions=self.limits.concurrency)
         try:
-            policy = _Apart(engine)
-            return await rollout(self.env, policy, codec, starts, self.limits, temperature=temperature)
+            return await rollout(self.env, engine, codec, starts, self.limits, temperature=temperature)
         finally:
             await engine.close()
             model.train(training)
-
-
-class _Apart(EnginePolicy):
-    """A policy whose episodes of one group sample apart, though their environments are seeded alike."""
-
-    async def reply(
-        self,
-        ids: Sequence[int],
-        messages: Sequence[Message],
-        task: Task | None,
-        sampling: Sampling,
-        session: str,
-    ) -> Completion:
-        """Sample with a seed of the session's own."""
-        own = None if sampling.seed is None else derive(sampling.seed, session)
-        return await self.engine.generate(ids, replace(sampling, seed=own), session=session)
 
 
 def _columns(played: Sequence[Trajectory], end_id: int) -> dict[str, list[Any]]:
@@ -157,7 +140,8 @@ def _columns(played: Sequence[Trajectory], end_id: int) -> dict[str, list[Any]]:
     for trajectory in played:
         cut = trajectory.turns[0].start if trajectory.turns else len(trajectory.ids)
         completion = list(trajectory.ids[cut:])
-        graded = trajectory.score.graded and bool(completion)
+        # TRL knows one sequence for an episode: one whose template rewrote its history cannot be learned from there.
+        graded = trajectory.score.graded and bool(completion) and len(trajectory.samples) == 1
         columns["prompt_ids"].append(list(trajectory.ids[:cut]) or [end_id])
         columns["completion_ids"].append(completion or [end_id])  # TRL looks at the last token of each
         columns["logprobs"].append(list(trajectory.logprobs[cut:]) or [0.0])

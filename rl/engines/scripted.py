@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from ...envs.base import Policy as Demonstrator
-from ...envs.base import TextEnv
+from ...envs.base import Policy, TextEnv
 from .base import Completion, EngineError, FinishReason, Sampling
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..chat import ChatCodec
 
+Demonstrator = Policy
+"""Writes the next reply to a conversation about a task, as text in the environment's format."""
 Said = Sequence[int] | Completion
 Script = Callable[[Sequence[int], Sampling], Said | Awaitable[Said]]
 """Writes the ids that come after `ids`, a stop token at the end included; plain or asynchronous.

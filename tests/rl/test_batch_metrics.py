@@ -48,6 +48,9 @@ def test_the_metrics_of_a_batch(batch):
             "parse_errors": 0.5,
             "tool_errors": 0.5,
             "ungraded": 1 / 3,
+            "engine_wait_s": 0.0,
+            "environment_wait_s": 0.0,
+            "retried": 0.0,
             "ungraded/infrastructure": 1 / 3,
         }
     )

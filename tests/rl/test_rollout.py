@@ -11,8 +11,9 @@ from quintain.envs.base import TextEnv, Turn
 from quintain.envs.library.calculator import Calculator
 from quintain.rl.chat import ChatCodec
 from quintain.rl.config import RolloutConfig
+from quintain.rl.engines.scripted import DemonstratorEngine, ScriptedEngine
 from quintain.rl.engines.transformers import TransformersEngine
-from quintain.rl.rollout import EnginePolicy, ScriptedPolicy, Start, rollout
+from quintain.rl.rollout import Start, rollout
 from quintain.rl.trajectory import StopReason, Trajectory
 from quintain.tools.errors import InfrastructureError
 
@@ -40,9 +41,9 @@ def codec(tokenizer) -> ChatCodec:
 
 async def say(codec, text, limits=WIDE, env=None, **kwargs) -> Trajectory:
     """Play one episode of a policy that always says `text`."""
-    policy = ScriptedPolicy(lambda task, messages, rng: text, codec)
+    engine = ScriptedEngine(lambda ids, sampling: codec.encode_reply(text))
     (found,) = await rollout(
-        Talk(**kwargs) if env is None else env, policy, codec, [Start("e", 0, 1)], limits
+        Talk(**kwargs) if env is None else env, engine, codec, [Start("e", 0, 1)], limits
     )
     return found
 
@@ -50,7 +51,7 @@ async def say(codec, text, limits=WIDE, env=None, **kwargs) -> Trajectory:
 async def test_the_oracle_of_calculator_always_succeeds(codec):
     env = Calculator()
     starts = [Start(f"e{n}", n, n, task=n) for n in range(60)]
-    found = await rollout(env, ScriptedPolicy(env.oracle, codec), codec, starts, WIDE)
+    found = await rollout(env, DemonstratorEngine(env.oracle, codec), codec, starts, WIDE)
     assert [t.id for t in found] == [s.id for s in starts]
     assert {(t.success, t.reward, t.stop) for t in found} == {(True, 1.0, StopReason.TERMINATED)}
     assert {len(t.turns) for t in found} == {2, 3, 4}  # one call a step, then the answer
@@ -63,7 +64,7 @@ async def test_the_mask_marks_exactly_what_was_written(codec):
         written.append(env.oracle(task, messages, rng))
         return written[-1]
 
-    (found,) = await rollout(env, ScriptedPolicy(write, codec), codec, [Start("e", 0, 1, task=3)], WIDE)
+    (found,) = await rollout(env, DemonstratorEngine(write, codec), codec, [Start("e", 0, 1, task=3)], WIDE)
     assert len(written) == 3
     turns = [codec.tokenizer.decode(found.ids[turn.start : turn.end]) for turn in found.turns]
     assert turns == [text + "<|im_end|>" for text in written]
@@ -74,7 +75,9 @@ async def test_the_mask_marks_exactly_what_was_written(codec):
 
 async def test_the_ids_are_the_conversation(codec):
     env = Calculator(min_steps=3)
-    (found,) = await rollout(env, ScriptedPolicy(env.oracle, codec), codec, [Start("e", 0, 1, task=0)], WIDE)
+    (found,) = await rollout(
+        env, DemonstratorEngine(env.oracle, codec), codec, [Start("e", 0, 1, task=0)], WIDE
+    )
     whole = codec.tokenizer.apply_chat_template(
         list(found.messages), tools=[tool.schema for tool in env.tools], tokenize=False
     )
@@ -88,7 +91,7 @@ async def test_a_call_that_cannot_be_read_comes_back_as_an_observation(codec):
     def write(task, messages, rng):
         return '<tool_call>\n{"name": "calc' if len(messages) == 1 else env.oracle(task, messages, rng)
 
-    (found,) = await rollout(env, ScriptedPolicy(write, codec), codec, [Start("e", 0, 1, task=0)], WIDE)
+    (found,) = await rollout(env, DemonstratorEngine(write, codec), codec, [Start("e", 0, 1, task=0)], WIDE)
     assert [turn.parse_error for turn in found.turns] == [True, False, False]
     assert [turn.tool_calls for turn in found.turns] == [0, 1, 0]
     complaint = found.messages[2]
@@ -136,23 +139,18 @@ async def test_a_prompt_over_the_limit_of_the_episode_is_an_episode_without_turn
 async def test_an_environment_that_raises_gives_one_ungraded_episode_and_siblings_finish(codec):
     env = Talk(max_turns=2)
 
-    class Clumsy:
-        """Says what the environment stumbles over in the second episode."""
+    turns = dict.fromkeys(("e0", "e1", "e2"), 0)
 
-        def __init__(self):
-            self.inner = {
-                word: ScriptedPolicy(lambda task, messages, rng, word=word: word, codec)
-                for word in ("Hello.", "stumble")
-            }
+    class Clumsy(ScriptedEngine):
+        """Says what the environment stumbles over in the second turn of the second episode."""
 
-        async def reply(self, ids, messages, task, sampling, session):
-            word = "stumble" if session == "e1" and len(messages) > 1 else "Hello."
-            return await self.inner[word].reply(ids, messages, task, sampling, session)
+        def _say(self, ids, sampling, session):
+            turns[session] += 1
+            return codec.encode_reply("stumble" if (session, turns[session]) == ("e1", 2) else "Hello.")
 
-        def release(self, session):
-            pass
-
-    found = await rollout(env, Clumsy(), codec, [Start(f"e{n}", 0, n) for n in range(3)], WIDE)
+    found = await rollout(
+        env, Clumsy(lambda ids, sampling: []), codec, [Start(f"e{n}", 0, n) for n in range(3)], WIDE
+    )
     assert [t.stop for t in found] == [StopReason.TRUNCATED, StopReason.ERROR, StopReason.TRUNCATED]
     assert [t.graded for t in found] == [True, False, True]
     assert found[1].score.reason == "RuntimeError: our own fault"
@@ -169,7 +167,7 @@ async def test_an_outage_that_the_environment_reports_is_ungraded(codec):
 async def test_a_failing_engine_gives_an_ungraded_episode(codec, model):
     engine = TransformersEngine(model)
     hook = model.base_model.register_forward_pre_hook(lambda *_: 1 / 0)
-    (found,) = await rollout(Talk(), EnginePolicy(engine), codec, [Start("e", 0, 1)], WIDE)
+    (found,) = await rollout(Talk(), engine, codec, [Start("e", 0, 1)], WIDE)
     hook.remove()
     assert found.stop is StopReason.ERROR
     assert found.score.reason.startswith("EngineError: the transformers engine failed: ZeroDivisionError")
@@ -177,22 +175,27 @@ async def test_a_failing_engine_gives_an_ungraded_episode(codec, model):
 
 async def test_no_more_episodes_than_the_limit_are_in_flight(codec):
     running, most = set(), []
-    inner = ScriptedPolicy(lambda task, messages, rng: "Hello.", codec)
 
-    class Counting:
-        async def reply(self, ids, messages, task, sampling, session):
+    class Counting(ScriptedEngine):
+        async def generate(self, ids, sampling, *, session=None):
             running.add(session)
             most.append(len(running))
             await asyncio.sleep(0)
-            return await inner.reply(ids, messages, task, sampling, session)
+            return await super().generate(ids, sampling, session=session)
 
         def release(self, session):
             running.discard(session)
 
+    engine = Counting(lambda ids, sampling: codec.encode_reply("Hello."))
     limits = WIDE.model_copy(update={"concurrency": 3})
     starts, seen = [Start(f"e{n}", 0, n) for n in range(10)], []
     found = await rollout(
-        Talk(max_turns=2), Counting(), codec, starts, limits, on_finish=lambda t: seen.append(t.id)
+        Talk(max_turns=2),
+        engine,
+        codec,
+        starts,
+        limits,
+        on_finish=lambda t: seen.append(t.id),
     )
     assert max(most) == 3
     assert not running
@@ -204,8 +207,8 @@ async def test_the_samplers_record_is_the_engines(codec, model):
     engine.version = 4
     limits = RolloutConfig(turn_tokens=6, episode_tokens=400)
     starts = [Start(f"e{n}", 0, n) for n in range(4)]
-    first = await rollout(Talk(), EnginePolicy(engine), codec, starts, limits)
-    again = await rollout(Talk(), EnginePolicy(engine), codec, starts, limits)
+    first = await rollout(Talk(), engine, codec, starts, limits)
+    again = await rollout(Talk(), engine, codec, starts, limits)
     assert [t.ids for t in first] == [t.ids for t in again]
     for one in first:
         assert [v for v, mine in zip(one.versions, one.mask, strict=True) if mine] == [4] * one.sampled_tokens
@@ -216,7 +219,11 @@ async def test_the_samplers_record_is_the_engines(codec, model):
 async def test_a_trajectory_survives_json(codec):
     env = Calculator()
     played = await rollout(
-        env, ScriptedPolicy(env.demonstrator, codec), codec, [Start(f"e{n}", n, n, n) for n in range(8)], WIDE
+        env,
+        DemonstratorEngine(env.demonstrator, codec),
+        codec,
+        [Start(f"e{n}", n, n, n) for n in range(8)],
+        WIDE,
     )
     for one in [*played, await say(codec, "stumble"), await say(codec, "Ünï 🙂\u2028", max_turns=1)]:
         spread = dataclasses.replace(one, logprobs=[-0.123456 * mine for mine in one.mask])

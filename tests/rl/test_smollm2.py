@@ -17,7 +17,7 @@ from quintain.rl.credit import Credit
 from quintain.rl.engines.transformers import TransformersEngine
 from quintain.rl.learner import Learner
 from quintain.rl.models import load_model, read_template
-from quintain.rl.rollout import EnginePolicy, Start, rollout
+from quintain.rl.rollout import Start, rollout
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
 
@@ -40,7 +40,7 @@ async def test_smollm2_plays_gsm8k_and_learns_a_step(tmp_path):
     engine = TransformersEngine(model)
     limits = RolloutConfig(turn_tokens=24, episode_tokens=400)
     starts = [Start(f"e{n}", n // 2, n, task=n // 2) for n in range(4)]
-    batch = await rollout(env, EnginePolicy(engine), codec, starts, limits)
+    batch = await rollout(env, engine, codec, starts, limits)
     assert all(t.graded and t.turns for t in batch)
     prompt = tokenizer.decode(batch[0].ids[: batch[0].turns[0].start])
     assert '"name": "calculator"' in prompt and ROWS[0]["question"] in prompt
@@ -51,5 +51,5 @@ async def test_smollm2_plays_gsm8k_and_learns_a_step(tmp_path):
     assert metrics["sampler_mismatch"] < 1e-4
     assert metrics["grad_norm"] > 0
     await engine.load(model, 1)
-    (after,) = await rollout(env, EnginePolicy(engine), codec, starts[:1], limits)
+    (after,) = await rollout(env, engine, codec, starts[:1], limits)
     assert set(after.versions) == {-1, 1}

@@ -209,7 +209,9 @@ def test_too_many_ungraded_episodes_stop_the_run_and_their_trajectories_stay(tmp
         train(config("quintain-tests/Failing-v0", sft=None), tmp_path)
     text = str(error.value)
     # Four problems, greedy and sampled.
-    assert text.startswith("8 of 8 episodes could not be graded (rollout.max_ungraded = 0.2). The first, ")
+    assert text.startswith(
+        "8 of 8 episodes could not be graded (rollout.max_ungraded = 0.2). By kind: environment 8. The first, "
+    )
     assert "RuntimeError: no such device" in text
     assert (tmp_path / "trajectories" / "eval-before-000000.jsonl").is_file()
 
