@@ -52,6 +52,7 @@ _LIBRARY = {
     "quintain/Mixture-v0": "quintain.envs.mixture:MixtureEnv",
     "quintain/Negotiation-v0": "quintain.envs.library.negotiation:Negotiation",
     "quintain/ProgramRepair-v0": "quintain.envs.library.repair:ProgramRepair",
+    "quintain/Retrieval-v0": "quintain.envs.library.retrieval:Retrieval",
     "quintain/SQL-v0": "quintain.envs.library.sql:SQL",
     "quintain/Sokoban-v0": "quintain.envs.library.sokoban:Sokoban",
     "quintain/TicTacToe-v0": "quintain.envs.library.tic_tac_toe:TicTacToe",

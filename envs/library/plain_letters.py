@@ -23,9 +23,8 @@ def disguise(text: str) -> str:
     """Return what is odd about the letters of a text; empty if nothing is. Takes time linear in its length."""
     if text.isascii():
         return ""
-    latin = sum(character.isascii() and character.isalpha() for character in text) * 2 > sum(
-        map(str.isalpha, text)
-    )
+    letters = [character for character in text if character.isalpha()]
+    latin = sum(map(str.isascii, letters)) * 2 >= len(letters)
     for character in set(text) - _ASCII:
         if character in _INVISIBLE:
             return f"the invisible character U+{ord(character):04X}"
