@@ -138,6 +138,13 @@ class Reply(str):
             reply.in_text = True
         return reply
 
+    @classmethod
+    def plain(cls, text: str) -> Reply:
+        """Make a reply of text that holds nothing else, white space round it taken off; the short way to `content`."""
+        reply = str.__new__(cls, text)
+        reply.content = text.strip()
+        return reply
+
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
         """Let pickle and copy rebuild the reply with its parts."""
         parts = {

@@ -50,7 +50,7 @@ class Hermes(ToolFormat):
     def parse(self, text: str, first_call: int = 0, tools: Sequence[Tool] = ()) -> Reply:
         """Read a reply; see `ToolFormat`."""
         if "<" not in text:
-            return Reply(text, content=text.strip())
+            return Reply.plain(text)
         return ToolFormat.parse(self, text, first_call, tools)
 
     def read(self, text: str, tools: Sequence[Tool]) -> tuple[str, list[Written]]:
