@@ -49,6 +49,7 @@ class ChatCodec:
         self._deltas: dict[str, list[int]] = {}
         self._growth: dict[str, bool] = {}
         self._check_generation_prompt()
+        self._writes_calls = self._finds_calls()
         self.end_id, self._end = self._find_end()
         self.stop_ids: tuple[int, ...] = tuple({self.end_id, tokenizer.eos_token_id} - {None})
 
@@ -170,14 +171,15 @@ class ChatCodec:
     def _shape_grows(
         self, messages: Sequence[Message], following: Sequence[Message], tools: Sequence[dict[str, Any]]
     ) -> bool:
-        *earlier, reply = _placeholders(messages, following)
+        found = _placeholders([*messages, *following])
+        earlier, reply, new = found[: len(messages) - 1], found[len(messages) - 1], found[len(messages) :]
         before = self._render(earlier, tools, generation=True)
-        after = self._render([*earlier, reply, *_placeholders(following)], tools, generation=True)
+        after = self._render([*earlier, reply, *new], tools, generation=True)
         if not after.startswith(before):
             return False
-        written = [_MARK, _THOUGHT] if not reply.get("tool_calls") else [_MARK, _THOUGHT, _CALLED]
-        new, wrote = after[len(before) :], f"{reply['content']}{reply.get('tool_calls')}"
-        return all(word in new for word in written if word in wrote)
+        calls = [_CALLED] if self._writes_calls and reply.get("tool_calls") else []
+        words = [word for word in (_MARK, _THOUGHT) if word in str(reply["content"])]
+        return all(word in after[len(before) :] for word in words + calls)
 
     def _check_generation_prompt(self) -> None:
         waiting, plain = self._render([_ASKED], generation=True), self._render([_ASKED])
@@ -189,6 +191,14 @@ class ChatCodec:
                 "the chat template adds no generation prompt (it must honour add_generation_prompt), so the model "
                 "would not know that it is its turn; give another with model.chat_template"
             )
+
+    def _finds_calls(self) -> bool:
+        """Say whether the template writes tool calls at all; one that does not leaves them in the text."""
+        result: Message = {"role": "tool", "content": "t", "name": _CALLED, "tool_call_id": "call_0"}
+        try:
+            return _CALLED in self._render([_ASKED, _replied("", [result])])
+        except UserError:
+            return False
 
     def _find_end(self) -> tuple[int, str]:
         """Return the id and the text of what ends a reply in this template."""
@@ -244,30 +254,25 @@ def _shape(messages: Sequence[Message], following: Sequence[Message], tools: Seq
     return f"{bool(tools)} {' '.join(marks)} > {' '.join(m['role'][0] for m in following)}"
 
 
-def _placeholders(messages: Sequence[Message], following: Sequence[Message] = ()) -> list[Message]:
-    """Return messages of the same shape that say nothing.
+def _placeholders(messages: Sequence[Message]) -> list[Message]:
+    """Return messages of the same shape that say nothing, each something else (Mistral's templates compare them).
 
     A reply's reasoning is put into its text, as the model wrote it: a template that knows nothing of reasoning then
     keeps it. Calls are those that the results after them want.
     """
     found: list[Message] = []
-    whole = [*messages, *following]
     for at, message in enumerate(messages):
         role = message["role"]
         if role == "assistant":
-            text = _MARK if message.get("content") else ""
+            text = f"{_MARK}{at}" if message.get("content") else ""
             if message.get("reasoning_content"):
-                text = f"<think>\n{_THOUGHT}\n</think>\n\n{text}"
-            results = []
-            for later in whole[at + 1 :]:
-                if later["role"] != "tool":
-                    break
-                results.append(later)
-            found.append(_replied(text, results[:1]))
+                text = f"<think>\n{_THOUGHT}{at}\n</think>\n\n{text}"
+            result = messages[at + 1 : at + 2]
+            found.append(_replied(text, result if result and result[0]["role"] == "tool" else ()))
         elif role == "tool":
             found.append({**message, "content": "t"})
         else:
-            found.append({"role": role, "content": role[0]})
+            found.append({"role": role, "content": f"{role[0]}{at}"})
     return found
 
 

@@ -248,3 +248,40 @@ def test_a_sliding_window_holds_within_a_packed_row(group):
 def test_models_in_which_sequences_would_meet_run_alone(kind, options, six):
     other = tiny(kind, **options)
     assert not enable_packing(other)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["packed", "rows"])
+@pytest.mark.parametrize("budget", [1, 20, 1000])
+def test_the_samples_of_a_trajectory_are_sequences_of_one_member(six, model, alone: bool, budget: int):
+    """Each sample's log-probabilities are those of the sample run by itself, and they come in the member's order."""
+    whole = dataclasses.replace(
+        six[2], ids=[31, 32, 33, 34, 31, 35, 36, 37, 38, 39], mask=[m == "x" for m in ".xx...x.xx"],
+        logprobs=[0.0] * 10, versions=[-1] * 10, samples=[0, 4],
+    )  # fmt: skip
+    first = dataclasses.replace(
+        six[2], ids=whole.ids[:4], mask=whole.mask[:4], logprobs=[0.0] * 4, versions=[-1] * 4
+    )
+    second = dataclasses.replace(
+        six[2], ids=whole.ids[4:], mask=whole.mask[4:], logprobs=[0.0] * 6, versions=[-1] * 6
+    )
+    parts = [unpacked_logps(model, first), unpacked_logps(model, second)]
+    enable_packing(model)
+    found = {}
+    with torch.no_grad():
+        for batch in pack([six[0], whole, six[1]], budget, alone=alone):
+            split = token_logprobs(model, batch)[0].split(list(batch.lengths))
+            found.update(zip(batch.members, split, strict=True))
+            states = batch.ids_RT.view(-1)[batch.ends_M].tolist()
+            assert dict(zip(batch.members, states, strict=True)).items() <= {0: 15, 1: 39, 2: 22}.items()
+    assert found[1].tolist() == pytest.approx(parts[0] + parts[1], abs=1e-5)
+
+
+def test_a_shared_beginning_ends_with_the_first_sample(trajectory):
+    """A group whose members share more than their first samples shares only these."""
+    ids = [*range(40, 60), 7, 8, *range(40, 60), 9, 10]
+    one = dataclasses.replace(trajectory(ids, "." * 20 + "xx" + "." * 20 + "xx"), samples=[0, 22])
+    other = dataclasses.replace(one, id="other")
+    (batch,) = pack([one, other], 1000)
+    assert [(s.start, s.end) for s in batch.segments] == [(0, 20), (20, 22), (22, 44), (44, 46), (46, 68)]
+    assert batch.targets_N.tolist() == [7, 8, 9, 10] * 2
+    assert batch.lengths == (4, 4)
