@@ -95,32 +95,28 @@ def judge(gold, response):
         shares=True,
     ),
     Peer(
-        "MathRubric of verifiers",
+        "MathRubric of verifiers 0.1.8",
         "verifiers",
-        ("verifiers", "math-verify[antlr4_13_2]==0.9.0"),
+        ("verifiers==0.1.8", "math-verify[antlr4_13_2]==0.9.0"),
         r"""
-import asyncio, inspect
 from verifiers.rubrics.math_rubric import MathRubric
 rubric = MathRubric()
 def judge(gold, response):
-    found = rubric.correct_answer(rubric.parser, [{"role": "assistant", "content": response}], gold)
-    return asyncio.run(found) if inspect.isawaitable(found) else found
+    completion = [{"role": "assistant", "content": response}]
+    return rubric.correct_answer_reward_func(rubric.parser, completion, gold)
 """,
     ),
     Peer(
-        'match("end") and math scorer of inspect_ai',
+        "math scorer of inspect_ai 0.3.285",
         "inspect_ai",
-        ("inspect_ai",),
+        ("inspect_ai==0.3.285", "latex2sympy2-extended[antlr4_13_2]==1.11.0"),
         r"""
 import asyncio
 from inspect_ai.model import ModelName, ModelOutput
 from inspect_ai.scorer import Target
 from inspect_ai.solver import TaskState
-try:
-    from inspect_ai.scorer import math as scorer_of
-except ImportError:
-    from inspect_ai.scorer import match as scorer_of
-scorer = scorer_of()
+from inspect_ai.scorer import math
+scorer = math()
 def judge(gold, response):
     state = TaskState(model=ModelName("mockllm/model"), sample_id="1", epoch=1, input="", messages=[],
                       output=ModelOutput.from_content("mockllm/model", response))
