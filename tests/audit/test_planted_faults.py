@@ -617,6 +617,7 @@ class Ungraded(Sums):
         (Ungraded, "ungraded"),
     ],
 )
+@pytest.mark.slow
 def test_an_environment_without_bounds(env, caught):
     try:
         assert f"bounded/{caught}" in troubles(audited(env, "bounded"))
@@ -630,11 +631,13 @@ def test_an_environment_without_bounds(env, caught):
         LeavesThreads.stop.clear()
 
 
+@pytest.mark.slow
 def test_a_reply_that_takes_time_with_the_square_of_its_length():
     report = audited(Quadratic, "bounded", fuzz=0, tasks=1, long=60_000)
     assert troubles(report) == {"bounded/slow"}
 
 
+@pytest.mark.slow
 def test_a_hang_is_cut_and_told():
     report = audited(Hangs, "bounded", step_s=0.3)
     assert troubles(report) & {"bounded/hang", "bounded/slow"}

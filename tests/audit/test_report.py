@@ -228,9 +228,10 @@ def test_the_outer_limit_holds_while_an_inner_call_runs():
     began = time.monotonic()
     with pytest.raises(TookTooLong):
         within(0.2, inner)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4  # not the five seconds of the whole
 
 
+@pytest.mark.slow
 def test_what_an_environment_does_is_in_the_episode_not_raised():
     class Rude(TextEnv):
         def begin(self, task: Task) -> str:
