@@ -5,7 +5,8 @@ Logits over the whole vocabulary exist for a few hundred tokens at a time, in th
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ from .packing import PackedBatch
 HEAD_LOGITS = 1 << 24
 """Logits that exist at a time: 64 MiB in float32."""
 
+INSIDE = "run_inside"
+"""The method of a sharded model that runs a function with its weights gathered."""
+
+Result = TypeVar("Result")
+
 
 def token_logprobs(
     model: PreTrainedModel, batch: PackedBatch, temperature: float = 1.0
@@ -27,11 +33,33 @@ def token_logprobs(
 
     Both are of the distribution that was sampled from: the softmax of logits / temperature, in float32.
     """
-    return head_logprobs(model, hidden_states(model, batch)[batch.places_N], batch.targets_N, temperature)
+    return policy_pass(model, batch, temperature)[1:]
+
+
+def policy_pass(
+    model: PreTrainedModel, batch: PackedBatch, temperature: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the states that the trained tokens were written in, and what `token_logprobs` returns. [N, H], [N], [N]"""
+
+    def run() -> tuple[Tensor, Tensor, Tensor]:
+        hidden_NH = _states(model, batch)[batch.places_N]
+        return hidden_NH, *head_logprobs(model, hidden_NH, batch.targets_N, temperature)
+
+    return inside(model, run)
 
 
 def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Return the last hidden state of every place, the rows laid end to end. [R x T, H]"""
+    return inside(model, lambda: _states(model, batch))
+
+
+def inside(model: nn.Module, run: Callable[[], Result]) -> Result:
+    """Return what `run` returns, run as the forward pass of `model`: one that is sharded has its weights at hand."""
+    gathered: Callable[[Callable[[], Result]], Result] | None = getattr(model, INSIDE, None)
+    return run() if gathered is None else gathered(run)
+
+
+def _states(model: nn.Module, batch: PackedBatch) -> Tensor:
     trunk = plain(model).base_model
     given = {"input_ids": batch.ids_RT, "position_ids": batch.positions_RT, "use_cache": False}
     if batch.segments:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..tools.errors import UserError
 from .advantages import Floats
 from .attention import enable_packing
 from .credit import Credit, Measured
 from .critic import Critic
-from .forward import check_forward, head_logprobs, hidden_states, plain, token_logprobs
+from .forward import check_forward, plain, policy_pass, token_logprobs
 from .losses import (
     clipped_policy_loss,
     kl_estimate,
@@ -33,7 +34,8 @@ from .losses import (
     weighted_likelihood_loss,
 )
 from .masters import Masters
-from .packing import PackedBatch, pack
+from .packing import PackedBatch
+from .ranks import Alone, Ranks
 from .reference import Reference
 from .rl_config import RlConfig
 from .trajectory import Trajectory
@@ -50,7 +52,7 @@ class NonFiniteError(ArithmeticError):
 class _Sums:
     """What a step's metrics are made of: sums over trained tokens, and one entry a minibatch."""
 
-    tokens: int = 0
+    tokens: float = 0
     cut: float = 0.0
     ratio: float = 0.0
     ratio_max: float = 1.0
@@ -58,11 +60,18 @@ class _Sums:
     kl: float = 0.0
     entropy: float = 0.0
     mismatch: float = 0.0
-    mismatch_tokens: int = 0
+    mismatch_tokens: float = 0
     skipped: int = 0
     losses: list[float] = field(default_factory=list)
     value_losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
+
+    def share(self, ranks: Ranks) -> None:
+        """Make them the sums over all ranks."""
+        names = ("tokens", "cut", "ratio", "kept", "kl", "entropy", "mismatch", "mismatch_tokens")
+        for name, value in zip(names, ranks.total(*(getattr(self, name) for name in names)), strict=True):
+            setattr(self, name, value)
+        self.ratio_max = ranks.largest(self.ratio_max)
 
 
 class Learner:
@@ -74,6 +83,7 @@ class Learner:
         temperature: the one that episodes are sampled at.
         generator: shuffles episodes into minibatches.
         longest: the most tokens that an episode may have; the denominator of `aggregate = "constant"`.
+        ranks: those that share the work; with several, all make the same calls with the same arguments.
     """
 
     def __init__(
@@ -84,8 +94,10 @@ class Learner:
         temperature: float,
         generator: np.random.Generator,
         longest: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model = model
+        self.ranks = ranks or Alone()
         self.config = config
         self.temperature = temperature
         self.generator = generator
@@ -102,6 +114,10 @@ class Learner:
         self.critic = Critic(model, config.critic) if config.critic is not None else None
         """The value function, for PPO."""
         check_forward(model)
+        self.parts = self._modules()
+        """The networks by name: `policy`, and `reference`, `trunk` and `value` (the critic's) where there are any."""
+        for module in self.parts.values():
+            self.ranks.shard(module, halves=not config.masters)
         trained = [p for p in model.parameters() if p.requires_grad]
         judging = [] if self.critic is None else [p for p in self.critic.parameters() if p.requires_grad]
         self.masters = Masters([*trained, *judging], keep=config.masters)
@@ -113,6 +129,16 @@ class Learner:
             groups.append({"params": self._judging, "lr": config.critic.lr, "weight_decay": 0.0})
         self._peaks = [group["lr"] for group in groups]
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.999))
+
+    def _modules(self) -> dict[str, nn.Module]:
+        critic = self.critic
+        found = {
+            "policy": self.model,
+            "reference": None if self.reference is None else self.reference.copy,
+            "trunk": None if critic is None else critic.trunk,
+            "value": None if critic is None else critic.head,
+        }
+        return {name: module for name, module in found.items() if module is not None}
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of `step` (from 0): a linear warm-up, then a linear way down to `lr * lr_final`."""
@@ -167,6 +193,7 @@ class Learner:
                         raise
                     sums.skipped += 1
         self.steps += 1
+        sums.share(self.ranks)
         tokens = max(sums.tokens, 1)
         metrics = {
             "loss": _mean(sums.losses),
@@ -225,9 +252,10 @@ class Learner:
             value = None if value_N is None else value_N.sum() / tokens
             policy = (loss_N * weight_N).sum()
             loss = policy if value is None else policy + self._value_weight() * value
-            if not torch.isfinite(loss):
-                raise NonFiniteError(f"the loss is {loss.item()} in RL step {self.steps + 1}")
-            loss.backward()
+            whole = self.ranks.total(loss.item())[0]  # on every rank, so that none goes on alone
+            if not math.isfinite(whole):
+                raise NonFiniteError(f"the loss is {whole} in RL step {self.steps + 1}")
+            (loss * self.ranks.size).backward()  # the denominators are global: the gradient is a sum over ranks
             total += policy.item()
             value_total += 0.0 if value is None else value.item()
         norm = self._clip_gradients()
@@ -236,6 +264,7 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.masters.publish()
+        total, value_total = self.ranks.total(total, value_total)
         sums.losses.append(total)
         sums.value_losses.append(value_total)
         sums.grad_norms.append(norm)
@@ -254,8 +283,7 @@ class Learner:
         config = self.config
         warming = config.critic is not None and self.steps < config.critic.warmup_steps
         with torch.set_grad_enabled(not warming):
-            hidden_NH = hidden_states(self.model, batch)[batch.places_N]
-            logp_N, entropy_N = head_logprobs(self.model, hidden_NH, batch.targets_N, self.temperature)
+            hidden_NH, logp_N, entropy_N = policy_pass(self.model, batch, self.temperature)
         advantage_N = self._gathered(credit.advantages, members)
         if config.old_logprobs == "sampler":
             old_N = batch.sampler_logp_N
@@ -334,9 +362,9 @@ class Learner:
         return config.coef if config is not None and config.kind == "shared" else 1.0
 
     def _clip_gradients(self) -> float:
-        norm = nn.utils.clip_grad_norm_(self._acting, self.config.max_grad_norm).item()
+        norm = self.ranks.clip(self._acting, self.config.max_grad_norm)
         if self._judging:
-            critic = nn.utils.clip_grad_norm_(self._judging, self.config.max_grad_norm).item()
+            critic = self.ranks.clip(self._judging, self.config.max_grad_norm)
             norm = norm if math.isfinite(critic) else critic
         return norm
 
@@ -350,6 +378,7 @@ class Learner:
                 said_N = ask(batch.to(self.model.device)).double().cpu()
                 parts = torch.split(said_N, list(batch.lengths))
                 found.update(zip(batch.members, (part.numpy() for part in parts), strict=True))
+        found = self.ranks.merged(found)
         return [found[index] for index in range(len(trajectories))]
 
     def _own(self, batch: PackedBatch) -> Tensor:
@@ -364,13 +393,15 @@ class Learner:
         """Return the critic's estimates before each trained token and after each episode. [N][T], [N]"""
         assert self.critic is not None
         values: dict[int, Floats] = {}
-        finals_N = np.zeros(len(trajectories))
+        finals: dict[int, float] = {}
         for packed in self._packed(trajectories):
             values_N, finals_M = self.critic(self.model, packed.to(self.model.device))
             parts = torch.split(values_N.double().cpu(), list(packed.lengths))
             values.update(zip(packed.members, (part.numpy() for part in parts), strict=True))
-            finals_N[list(packed.members)] = finals_M.double().cpu().numpy()
-        return [values[index] for index in range(len(trajectories))], finals_N
+            finals.update(zip(packed.members, finals_M.double().tolist(), strict=True))
+        values, finals = self.ranks.merged(values), self.ranks.merged(finals)
+        everyone = range(len(trajectories))
+        return [values[i] for i in everyone], np.array([finals[i] for i in everyone])
 
     def _leash(self, trajectories: Sequence[Trajectory], measured: Measured, sums: _Sums) -> dict[str, float]:
         """Return the metric `kl`, and move its weight towards the target."""
@@ -397,12 +428,13 @@ class Learner:
         """Return KL(policy || reference) in nats a token, estimated (k3) on a few of the episodes."""
         assert self.reference is not None
         chosen = self.generator.permutation(len(trajectories))[:sample]
-        total, tokens = 0.0, 0
+        total, tokens = 0.0, 0.0
         for batch in self._packed([trajectories[i] for i in chosen]):
             on_device = batch.to(self.model.device)
             logp_N, held_N = self._own(on_device), self._held(on_device)
             total += kl_estimate(logp_N, held_N).sum().item()
             tokens += len(logp_N)
+        total, tokens = self.ranks.total(total, tokens)
         return total / max(tokens, 1)
 
     def _control_entropy(self, entropy: float) -> None:
@@ -413,7 +445,7 @@ class Learner:
         self.entropy_coef = min(max(moved, 0.0), config.max_coef)
 
     def _packed(self, trajectories: Sequence[Trajectory]) -> Iterator[PackedBatch]:
-        return pack(trajectories, self.config.micro_batch_tokens, alone=self._alone)
+        return self.ranks.batches(trajectories, self.config.micro_batch_tokens, alone=self._alone)
 
     def _gathered(self, arrays: Sequence[Floats], members: Sequence[int]) -> Tensor:
         """Return the arrays of the members of a micro-batch as one tensor, in the order of its tokens. [N]"""
@@ -427,29 +459,37 @@ class Learner:
     # --- resume
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs besides the weights."""
-        return {
+        """Return what `restore` needs besides the weights; of several ranks, besides what their shards hold."""
+        numbers = {
             "steps": self.steps,
-            "optimizer": self.optimizer.state_dict(),
-            "masters": self.masters.state(),
             "generator": self.generator.bit_generator.state,
-            "reference": None if self.reference is None else self.reference.state(),
-            "critic": None if self.critic is None else self.critic.state_dict(),
             "kl_coef": self.kl_coef,
             "entropy_coef": self.entropy_coef,
         }
+        if self.ranks.size > 1:
+            return numbers
+        return numbers | {
+            "optimizer": self.optimizer.state_dict(),
+            "masters": self.masters.state(),
+            "reference": None if self.reference is None else self.reference.state(),
+            "critic": None if self.critic is None else self.critic.state_dict(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned. Raises `UserError` for the state of several ranks in one process."""
         self.steps = state["steps"]
-        self.optimizer.load_state_dict(state["optimizer"])
         self.generator.bit_generator.state = state["generator"]
+        self.kl_coef, self.entropy_coef = state["kl_coef"], state["entropy_coef"]
+        if self.ranks.size > 1:
+            return
+        if "optimizer" not in state:
+            raise UserError("the checkpoint was written by several ranks: resume it with torchrun")
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.reference is not None:
             self.reference.restore(state["reference"])
         if self.critic is not None:
             self.critic.load_state_dict(state["critic"])
         self.masters.restore(state["masters"])
-        self.kl_coef, self.entropy_coef = state["kl_coef"], state["entropy_coef"]
 
 
 def schedule(step: int, steps: int, warmup: int, final: float) -> float:

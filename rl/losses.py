@@ -191,7 +191,8 @@ def token_weights(
     if aggregate == "token":
         return torch.full((sum(lengths),), 1.0 / tokens)
     if aggregate == "sequence":
-        return torch.cat([torch.full((n,), 1.0 / (sequences * max(n, 1))) for n in lengths])
+        each = torch.tensor([1.0 / (sequences * max(n, 1)) for n in lengths])
+        return torch.repeat_interleave(each, torch.tensor(lengths, dtype=torch.long))
     if aggregate in ("constant", "sum"):
         return torch.full((sum(lengths),), 1.0 / (sequences * (constant if aggregate == "constant" else 1)))
     raise ValueError(f"aggregate must be token, sequence, constant or sum, got {aggregate!r}")

@@ -24,9 +24,10 @@ class Reference:
 
     def __init__(self, policy: PreTrainedModel) -> None:
         self._policy = policy
-        self._copy: PreTrainedModel | None = None
+        self.copy: PreTrainedModel | None = None
+        """The frozen copy; None where the base under an adapter is read."""
         if not hasattr(policy, "disable_adapter"):
-            self._copy = copy.deepcopy(policy).eval().requires_grad_(False)
+            self.copy = copy.deepcopy(policy).eval().requires_grad_(False)
 
     @torch.no_grad()
     def logprobs(self, batch: PackedBatch, temperature: float) -> Tensor:
@@ -36,17 +37,17 @@ class Reference:
 
     def state(self) -> dict[str, Any] | None:
         """Return the weights of the copy; None where there is none."""
-        return None if self._copy is None else self._copy.state_dict()
+        return None if self.copy is None else self.copy.state_dict()
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Take over what `state` returned."""
-        if self._copy is not None and state is not None:
-            self._copy.load_state_dict(state)
+        if self.copy is not None and state is not None:
+            self.copy.load_state_dict(state)
 
     @contextlib.contextmanager
     def _model(self) -> Iterator[PreTrainedModel]:
-        if self._copy is not None:
-            yield self._copy
+        if self.copy is not None:
+            yield self.copy
             return
         was_training = self._policy.training
         self._policy.eval()
