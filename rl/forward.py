@@ -42,7 +42,7 @@ def policy_pass(
     """Return the states that the trained tokens were written in, and what `token_logprobs` returns. [N, H], [N], [N]"""
 
     def run() -> tuple[Tensor, Tensor, Tensor]:
-        hidden_NH = _states(model, batch)[batch.places_N]
+        hidden_NH = _states(model, batch).flatten(0, 1)[batch.places_N]
         return hidden_NH, *head_logprobs(model, hidden_NH, batch.targets_N, temperature)
 
     return inside(model, run)
@@ -50,7 +50,7 @@ def policy_pass(
 
 def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Return the last hidden state of every place, the rows laid end to end. [R x T, H]"""
-    return inside(model, lambda: _states(model, batch))
+    return inside(model, lambda: _states(model, batch)).flatten(0, 1)
 
 
 def inside(model: nn.Module, run: Callable[[], Result]) -> Result:
@@ -67,7 +67,7 @@ def _states(model: nn.Module, batch: PackedBatch) -> Tensor:
             hidden_RTH = trunk(**given, packed_segments=batch.segments).last_hidden_state
     else:  # a causal model does not see the unused places, which come last
         hidden_RTH = trunk(**given).last_hidden_state
-    states: Tensor = hidden_RTH.flatten(0, 1)
+    states: Tensor = hidden_RTH
     return states
 
 

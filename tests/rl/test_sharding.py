@@ -1,0 +1,100 @@
+"""Two ranks with sharded weights take the steps that one process takes: same losses, same weights, to 1e-5."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from quintain.rl.ranks import shares
+
+PROGRAM = Path(__file__).with_name("ranks_program.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+CASES = [
+    "token", "sequence", "group_too_big", "one_episode", "untied", "ppo", "ppo_shared", "resume", "lora"
+]  # fmt: skip
+
+
+def start(*command: object) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; torchrun picks a free port by itself."""
+    outside = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    environment = {k: v for k, v in os.environ.items() if k not in outside} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=600, env=environment
+    )
+
+
+def lengths(trajectory, *groups: tuple[int, ...]):
+    """Trajectories of so many tokens each, group by group."""
+    return [
+        trajectory(range(1, n + 1), "." * (n - 1) + "x", group=group)
+        for group, members in enumerate(groups)
+        for n in members
+    ]
+
+
+def test_shares_have_about_as_many_tokens_and_keep_groups_whole(trajectory):
+    batch = lengths(trajectory, (9, 9), (4, 4), (6, 6), (5, 5))
+    assert shares(batch, 2) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_a_group_that_is_more_than_a_share_is_split(trajectory):
+    assert shares(lengths(trajectory, (9, 5, 4)), 2) == [[0], [1, 2]]
+
+
+def test_every_episode_is_in_one_share_and_a_rank_may_have_none(trajectory):
+    batch = lengths(trajectory, (9,), (4,))
+    assert sorted(index for share in shares(batch, 3) for index in share) == [0, 1]
+    assert [] in shares(batch, 3)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders of one process and of two ranks, each with the result of every case."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    for launcher, folder in (([sys.executable], one), (TORCHRUN, two)):
+        ended = start(*launcher, PROGRAM, folder)
+        assert ended.returncode == 0, ended.stderr[-4000:]
+    return one, two
+
+
+def both(found: tuple[Path, Path], case: str) -> list[dict]:
+    return [torch.load(folder / f"{case}.pt", weights_only=True) for folder in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_are_one_learner(found, case):
+    """Denominators are global, whatever rank an episode falls to; a rank without any still takes part."""
+    one, two = both(found, case)
+    assert one["raised"] is two["raised"] is None
+    assert len(one["metrics"]) == len(two["metrics"]) >= 2
+    assert any(step["grad_norm"] > 0 for step in one["metrics"])
+    for mine, theirs in zip(one["metrics"], two["metrics"], strict=True):
+        assert theirs == pytest.approx(mine, abs=1e-5)
+    assert one["weights"].keys() == two["weights"].keys()
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_shards_of_half_precision_weights_are_their_own_float32_masters(found):
+    one, two = both(found, "half")
+    for mine, theirs in zip(one["metrics"], two["metrics"], strict=True):
+        assert theirs == pytest.approx(mine, abs=1e-4)
+    for name, weight in two["weights"].items():
+        assert weight.dtype == torch.float32
+        # One process publishes its masters rounded.
+        torch.testing.assert_close(weight.bfloat16(), one["weights"][name], rtol=2**-7, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_any_weight_moves(found):
+    one, two = both(found, "nonfinite")
+    assert one["raised"] == two["raised"] == "the loss is nan in RL step 1"
+    for name, weight in one["weights"].items():
+        assert torch.equal(weight, two["weights"][name])
