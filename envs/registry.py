@@ -39,6 +39,7 @@ _LIBRARY = {
     "quintain/Contest-v0": "quintain.envs.library.contest:Contest",
     "quintain/Countdown-v0": "quintain.envs.library.countdown:Countdown",
     "quintain/Extraction-v0": "quintain.envs.library.extraction:Extraction",
+    "quintain/Files-v0": "quintain.envs.library.files:Files",
     "quintain/FunctionCalls-v0": "quintain.envs.library.function_calls:FunctionCalls",
     "quintain/GSM8K-v0": "quintain.envs.library.gsm8k:GSM8K",
     "quintain/GuessNumber-v0": "quintain.envs.library.guess_number:GuessNumber",
