@@ -116,7 +116,7 @@ class TextEnv(gymnasium.Env[str, str]):
 
     _apart = frozenset(
         {
-            "_books", "_np_random", "_np_random_seed", "_episodes", "_definition", "_opened",
+            "_books", "_judged_episode", "_np_random", "_np_random_seed", "_episodes", "_definition", "_opened",
             "observation_space", "action_space", "spec", "render_mode",
         }
     )  # fmt: skip
@@ -158,6 +158,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.action_space = TextSpace()
         self._opened: list[Closable] = []
         self._books: Books | None = None
+        self._judged_episode: Episode | None = None
         self._episodes = 0
         self._definition: Mapping[str, Any] | None = None
 
@@ -206,6 +207,11 @@ class TextEnv(gymnasium.Env[str, str]):
         return None if self._books is None else self._books.task
 
     @property
+    def judged_episode(self) -> Episode | None:
+        """The episode as the verifier saw it, evidence included; None if none has judged it (yet)."""
+        return self._judged_episode
+
+    @property
     def schemas(self) -> list[dict[str, Any]]:
         """The tools as a chat template or a server wants them; none where the format writes them into the prompt."""
         return [tool.schema for tool in self.tools] if self.format.native else []
@@ -242,7 +248,7 @@ class TextEnv(gymnasium.Env[str, str]):
             task = Task(task.id, text_of(opening), task.answer, task.info)
         if self.system_prompt is not None:
             opening.insert(0, system_message(self.system_prompt))
-        self._books = Books(task, list(opening))
+        self._books, self._judged_episode = Books(task, list(opening)), None
         return text_of(opening), {"task_id": task.id, "messages": opening}
 
     def step(self, action: str) -> Answer:
@@ -311,6 +317,7 @@ class TextEnv(gymnasium.Env[str, str]):
         other._np_random = None
         other._np_random_seed = None
         other._books = None
+        other._judged_episode = None
         other._episodes = 0
         other._opened = []
         other.observation_space = copy.copy(self.observation_space)
@@ -392,7 +399,8 @@ class TextEnv(gymnasium.Env[str, str]):
             raise UserError(
                 f"{name}.evidence must return a mapping, got {type(evidence).__name__}; see `aevidence`"
             )
-        return Episode(books.task, self.judged(reply), tuple(books.messages), evidence)
+        self._judged_episode = Episode(books.task, self.judged(reply), tuple(books.messages), evidence)
+        return self._judged_episode
 
     def _answer(self, books: Books, reply: Reply, turn: Turn, score: Score | None) -> Answer:
         new = as_messages(turn.text, f"{type(self).__name__}.respond")

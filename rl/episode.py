@@ -8,6 +8,7 @@ raised), `verifier`, `system` (an error of the operating system), or the kind of
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import traceback
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from .seeds import derive
 from .selfcheck import checked
 from .trajectory import StopReason, Timing, Trajectory, Turn
 
+EVIDENCE = 1_000_000
+"""Evidence of more characters is not kept with the trajectory."""
 CLOSE_S = 30.0
 """How long an environment may take to close; then it is left, and the trajectory's `info` says so."""
 
@@ -218,6 +221,7 @@ async def _play(
         new = answer["messages"]
         if terminated or truncated:
             record.messages.extend(new)
+            info.update(_judged(env, text))
             score: Score = answer["score"]
             if not score.graded:
                 info["kind"] = _kind_of(score)
@@ -273,6 +277,23 @@ def _unfinished(record: _Record, limits: RolloutConfig) -> Score:
     else:
         reason = f"cut by a token limit ({limits.turn_tokens} a turn, {limits.episode_tokens} an episode)"
     return Score(min(max(total, 0.0), 1.0), reason=reason)
+
+
+def _judged(env: TextEnv, text: str) -> dict[str, Any]:
+    """Return what the verifier saw and the conversation does not tell, so that it can be judged again."""
+    seen = env.judged_episode
+    if seen is None:
+        return {}
+    found: dict[str, Any] = {} if seen.reply == text else {"judged": str(seen.reply)}
+    if seen.evidence:
+        try:
+            plain = json.dumps(dict(seen.evidence))
+        except (TypeError, ValueError) as error:
+            return {**found, "no_evidence": f"it is no plain JSON data: {error}"}
+        if len(plain) > EVIDENCE:
+            return {**found, "no_evidence": f"it has {len(plain)} characters, {EVIDENCE} are kept"}
+        found["evidence"] = json.loads(plain)
+    return found
 
 
 def _failed(error: BaseException, record: _Record, info: dict[str, Any]) -> Score:

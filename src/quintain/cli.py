@@ -380,6 +380,42 @@ def verify(ctx: typer.Context) -> None:
     room(args=ctx.args, prog_name="quintain verify")
 
 
+@app.command(epilog="Example:  quintain rescore runs/agent-seed0-1 --verifier math")
+def rescore(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            "--verifier", "-v", help="An id, a JSON spec, or a file with one; else the environment's."
+        ),
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only these: rl, eval or sft.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The JSONL file to write; by default one in RUN/rescored.")
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="How many changed verdicts to show.")] = 20,
+    at_once: Annotated[int, typer.Option(min=1, help="Episodes judged at the same time.")] = 64,
+) -> None:
+    """Grade the stored trajectories of a run again, and show what changes. The run stays as it is."""
+    from .rescore_cli import rescore_run
+
+    raise typer.Exit(rescore_run(run, verifier, kind, out, show, at_once))
+
+
+@app.command(epilog="Example:  quintain replay runs/agent-seed0-1 rl-12-3-0. Exit code: 0 the same, 1 not.")
+def replay(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    trajectory: Annotated[str, typer.Argument(metavar="ID", help="The id of one of its trajectories.")],
+    file: Annotated[
+        str | None, typer.Option(help="The file it is in, where several have one of that id.")
+    ] = None,
+) -> None:
+    """Play a stored episode again with its replies, and compare what the environment says and pays."""
+    from .rescore_cli import replay_one
+
+    raise typer.Exit(replay_one(run, trajectory, file))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; never raises for a mistake of the person."""
     try:
