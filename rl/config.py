@@ -152,15 +152,48 @@ class VllmConfig(Section):
     """The size of the key-value cache on a CPU, in GiB."""
 
 
+class OpenAIConfig(Section):
+    """An OpenAI-style server, for evaluation and data: its weights are not ours to train."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://")] = "http://127.0.0.1:8000/v1"
+    """Where it is, up to and with `/v1`."""
+    model: str = ""
+    """The model's name there."""
+    api_key_env: Annotated[str, Field(min_length=1)] = "OPENAI_API_KEY"
+    """The environment variable that holds the key; none is sent where it is not set."""
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    """Seconds for one attempt."""
+    max_retries: CountOrNone = 2
+    """Further attempts after a failure that may pass."""
+    concurrency: Count = 64
+    """Requests in flight at the same time."""
+    context: Count = 131_072
+    """The most tokens (prompt and completion) that the server takes."""
+    logprobs: Literal["raw", "processed"] = "raw"
+    """What its log-probabilities are of: vLLM's `--logprobs-mode raw_logprobs` (before the temperature) or
+    `processed_logprobs` (what was sampled from)."""
+
+
 class EngineConfig(Section):
     """What samples the rollouts."""
 
-    kind: Literal["transformers", "vllm"] = "transformers"
-    """`transformers` (embedded, everywhere) or `vllm` (fast on GPUs; needs quintain[vllm])."""
+    kind: Literal["transformers", "vllm", "openai"] = "transformers"
+    """`transformers` (embedded, everywhere), `vllm` (fast on GPUs; needs quintain[vllm]) or `openai` (a server, for
+    evaluation and data)."""
     max_sessions: Count = 256
     """Episodes whose key-value caches are kept at the same time."""
     vllm: VllmConfig = VllmConfig()
     """Used with kind = "vllm"."""
+    openai: OpenAIConfig = OpenAIConfig()
+    """Used with kind = "openai"."""
+
+    @model_validator(mode="after")
+    def _a_server_has_a_model(self) -> EngineConfig:
+        if self.kind == "openai" and not self.openai.model:
+            raise ValueError(
+                "engine.kind = 'openai' needs engine.openai.model, the model's name on the server"
+            )
+        return self
 
 
 class RolloutConfig(Section):
@@ -278,6 +311,11 @@ class Config(Section):
             raise ValueError(
                 "rollout.episode_tokens must not exceed model.tiny.context, "
                 f"got {longest} and {self.model.tiny.context}"
+            )
+        if self.engine.kind == "openai" and (self.rl is not None or self.sft is not None):
+            raise ValueError(
+                "engine.kind = 'openai' samples from a server whose weights a run cannot set, so nothing can be "
+                "trained on it: use transformers or vllm, or leave [sft] and [rl] out and evaluate"
             )
         window = self.engine.vllm.max_model_len
         if self.engine.kind == "vllm" and window is not None and longest > window:

@@ -170,6 +170,11 @@ class Trajectory:
         return self.score.graded and self.score.value >= 1.0
 
     @property
+    def trainable(self) -> bool:
+        """Whether its ids are tokens: an endpoint that returns none leaves negative numbers (see `text_codec`)."""
+        return all(token >= 0 for token in self.ids)
+
+    @property
     def sampled_tokens(self) -> int:
         """How many tokens the model wrote."""
         return sum(self.mask)

@@ -1,15 +1,13 @@
-"""A chat completion from any OpenAI-style endpoint, for judges. The only room here that opens a connection."""
+"""A chat completion from any OpenAI-style endpoint, for judges."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..tools.chat import Message
+from ..tools.openai_client import EndpointError, OpenAIClient, as_sent
 
 
 class Completer(Protocol):
@@ -41,47 +39,22 @@ class Endpoint:
     """More fields of the request."""
 
     async def complete(self, messages: Sequence[Message]) -> str:
-        """Ask once, and again after a failure of the line, a 429 or a 5xx, with growing pauses.
+        """Ask, and again after a failure of the line, a 429, a 5xx or an unreadable answer, with growing pauses.
 
-        Raises `RuntimeError` with the last failure.
+        Raises `EndpointError` with the last failure.
         """
-        import aiohttp
-
-        key = os.environ.get(self.api_key_variable)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         body = {
             "model": self.model,
-            "messages": list(messages),
+            "messages": as_sent(messages),
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             **self.extra,
         }
-        failure = "no attempt was made"
-        timeout = aiohttp.ClientTimeout(total=self.timeout_s)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            for attempt in range(self.attempts):
-                if attempt:
-                    await asyncio.sleep(min(2.0**attempt, 30))
-                try:
-                    async with session.post(
-                        f"{self.url.rstrip('/')}/chat/completions", json=body, headers=headers
-                    ) as got:
-                        text = await got.text()
-                        if got.status == 200:
-                            return _content(text)
-                        failure = f"status {got.status}: {text[:200]}"
-                        if got.status != 429 and got.status < 500:
-                            break
-                except (aiohttp.ClientError, TimeoutError) as error:
-                    failure = f"{type(error).__name__}: {error}"
-        raise RuntimeError(f"the endpoint {self.url} gave no answer: {failure}")
-
-
-def _content(text: str) -> str:
-    try:
-        content = json.loads(text)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        raise RuntimeError(f"the endpoint's answer has no message: {text[:200]}") from None
-    if not isinstance(content, str):
-        raise RuntimeError(f"the endpoint's message is no text: {content!r:.200}")
-    return content
+        # A client of its own: judges are asked from several event loops, and a client belongs to one.
+        async with OpenAIClient(
+            self.url, self.api_key_variable, self.timeout_s, max_retries=self.attempts - 1
+        ) as client:
+            answer = await client.chat(body)
+        if not answer.content:
+            raise EndpointError("empty", f"the endpoint {self.url} answered without a text")
+        return answer.content

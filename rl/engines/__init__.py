@@ -22,6 +22,10 @@ def make_engine(
         from .vllm import VllmEngine
 
         return VllmEngine(model, tokenizer, config.vllm, max_sessions=config.max_sessions, seed=seed)
+    if config.kind == "openai":
+        from .openai import OpenAIEngine
+
+        return OpenAIEngine(config.openai)
     from .transformers import TransformersEngine
 
     return TransformersEngine(model, max_sessions=config.max_sessions)

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 
 class EngineError(RuntimeError):
-    """The engine failed: ours, never the policy's. The affected episodes are ungraded."""
+    """The engine failed: ours, never the policy's. The affected episodes are ungraded.
+
+    `kind` names what failed: `engine`, or for a server one of `tools.openai_client.EndpointError`.
+    """
+
+    def __init__(self, message: str, kind: str = "engine") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class FinishReason(StrEnum):
