@@ -1,8 +1,8 @@
 """Conversations as text for endpoints that return no token ids: played and judged, never trained on.
 
 What such an endpoint wrote has no tokens that we know of. So that rollouts, limits, journals and the viewer work on it
-all the same, its text is packed into negative numbers, as many as the server counted tokens. No vocabulary has them:
-they cannot be mistaken for tokens, and `Trajectory.trainable` is False.
+all the same, its text is packed into numbers from 2^40 on, as many as the server counted tokens. No vocabulary
+reaches them: they cannot be mistaken for tokens, no model can be fed them, and `Trajectory.trainable` is False.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from typing import Any
 from ..tools.chat import Message
 from .chat import ChatCodec
 
-END = -1
+HEAD = b"\x01" + bytes(5)
+"""What the bytes of every number begin with: it lifts them all to 2^40 and beyond."""
+END = int.from_bytes(HEAD)
 """Ends a reply."""
 BYTES = 4
 """Bytes of a token where nobody has counted: the usual estimate for English."""
 
 
 def pack(text: str, count: int | None = None) -> list[int]:
-    """Return `text` as `count` negative numbers below `END`; by default one for every four bytes."""
+    """Return `text` as `count` numbers above `END`; by default one for every four bytes."""
     raw = text.encode("utf-8", "replace")
     if not raw:
         return []
     count = max(1, min(len(raw), -(-len(raw) // BYTES) if count is None else count))
     bounds = [len(raw) * at // count for at in range(count + 1)]
-    # A leading 1 keeps leading zeros, and every number apart from `END`.
-    pieces = (raw[start:end] for start, end in pairwise(bounds))
-    return [-int.from_bytes(b"\x01" + piece) for piece in pieces]
+    return [int.from_bytes(HEAD + raw[start:end]) for start, end in pairwise(bounds)]
 
 
 def unpack(ids: Sequence[int]) -> str:
     """Return the text that `pack` packed."""
-    pieces = ((-number).to_bytes(((-number).bit_length() + 7) // 8)[1:] for number in ids if number != END)
-    return b"".join(pieces).decode("utf-8", "replace")
+    return b"".join(number.to_bytes((number.bit_length() + 7) // 8)[len(HEAD) :] for number in ids).decode(
+        "utf-8", "replace"
+    )
 
 
 class TextCodec(ChatCodec):

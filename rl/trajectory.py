@@ -171,8 +171,8 @@ class Trajectory:
 
     @property
     def trainable(self) -> bool:
-        """Whether its ids are tokens: an endpoint that returns none leaves negative numbers (see `text_codec`)."""
-        return all(token >= 0 for token in self.ids)
+        """Whether its ids are tokens; where an endpoint returns none, larger numbers stand for text (`text_codec`)."""
+        return max(self.ids, default=0) < 2**40
 
     @property
     def sampled_tokens(self) -> int:

@@ -111,8 +111,9 @@ class OpenAIEngine(_Served):
         where = self.config.base_url
         try:
             choice = answer["choices"][0]
-            sampled, seen = choice.get("token_ids"), choice.get("prompt_token_ids")
-            logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
+            sampled: Any = choice.get("token_ids")
+            seen: Any = choice.get("prompt_token_ids")
+            logprobs: Any = (choice.get("logprobs") or {}).get("token_logprobs")
             reason = choice.get("finish_reason")
         except (LookupError, TypeError, AttributeError):
             raise EndpointError("garbage", f"{where} answered no completion: {answer!s:.200}") from None
