@@ -348,6 +348,38 @@ def serve(
     serve_env(env_id, _env_options(options), task, seed, host, port)
 
 
+@app.command(epilog="Example:  quintain gateway --model runs/my-run/checkpoints/best --port 8000")
+def gateway(
+    model: Annotated[str, typer.Option(help="A model: a folder, a Hugging Face id or `smollm2`.")],
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free one.")] = 0,
+    out: Annotated[Path, typer.Option(help="The new file for the trajectories.")] = Path("sessions.jsonl"),
+    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    tool_format: Annotated[str, typer.Option("--format", help="How the model writes tool calls.")] = "hermes",
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a reply without a limit of its own.")] = 1024,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    chat_template: Annotated[
+        Path | None, typer.Option(help="A Jinja file instead of the model's own.")
+    ] = None,
+) -> None:
+    """Serve a model as an OpenAI-compatible endpoint that records every session, token by token."""
+    from .tools.errors import UserError
+
+    if engine not in ("transformers", "vllm"):
+        raise UserError(f"--engine must be transformers or vllm, got {engine!r}")
+    from .gateway_cli import serve
+
+    serve(
+        model,
+        port,
+        out,
+        engine=engine,  # type: ignore[arg-type]
+        form=tool_format,
+        max_tokens=max_tokens,
+        device=device,
+        chat_template=chat_template,
+    )
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
