@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -36,7 +38,7 @@ PEERS = {
     "skyrl-gym": ["skyrl-gym==0.4.0"],
     "gem": ["gem-llm==0.1.0"],
     "verifiers-0.3.1": ["verifiers==0.3.1"],
-    "verifiers-0.4.0": ["verifiers==0.4.0"],
+    "verifiers-0.4.0": ["verifiers==0.4.0", "uv"],
     "openenv": ["openenv==0.10.0"],
 }
 HERE = ("gymnasium", "ours", "trl")  # run by the interpreter that runs this file
@@ -409,10 +411,93 @@ def play_verifiers() -> Rows:
 
 
 def play_verifiers_v1() -> Rows:
-    raise NotImplementedError(
-        "0.4.0 steps no environment in the process: for every episode `uv` fetches and starts a harness program, "
-        "which talks to a model server over HTTP"
+    """An agent of 0.4.0 (its smallest harness, on this machine) with a scripted model server, all processes counted.
+
+    Every turn is a program of its own, which `uv` has set up before; so few turns are enough.
+    """
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where `uv` is
+    os.environ["SCRIPTED_KEY"] = "none"
+    import threading
+    from http.server import ThreadingHTTPServer
+
+    import verifiers.v1 as vf  # noqa: TID251
+    from verifiers.v1.agent import Agent  # noqa: TID251
+    from verifiers.v1.clients import EvalClientConfig  # noqa: TID251
+    from verifiers.v1.harnesses.null import NullHarnessConfig  # noqa: TID251
+    from verifiers.v1.runtimes import SubprocessConfig  # noqa: TID251
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), scripted_server())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = vf.AgentConfig(
+        model="m",
+        harness=NullHarnessConfig(id="null"),
+        runtime=SubprocessConfig(),
+        client=EvalClientConfig(
+            base_url=f"http://127.0.0.1:{server.server_port}/v1", api_key_var="SCRIPTED_KEY"
+        ),
     )
+
+    async def play() -> float:
+        async with Agent(config) as agent:
+            for _ in range(2):  # the first sets the program up
+                turns = 0
+                began = all_cpu_s()
+                async with agent.interaction(vf.Task(vf.TaskData(idx=0, prompt=QUESTION))) as interaction:
+                    segment = await interaction.turn()
+                    while turns < 4:
+                        assert not segment.terminated, interaction.trace.errors
+                        turns += 1
+                        said, done = answer(segment.last_reply)
+                        if done or turns == 4:
+                            break
+                        segment = await interaction.turn(said)
+        return (all_cpu_s() - began) / turns * 1e6
+
+    return [
+        (
+            "verifiers 0.4.0: `Agent.interaction`, null harness, all its processes",
+            "rollout",
+            asyncio.run(play()),
+        )
+    ]
+
+
+def all_cpu_s() -> float:
+    """Return the processor seconds of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in used)
+
+
+def scripted_server() -> Any:
+    """Return the request handler of a chat server that streams the scripted replies in turn."""
+    from http.server import BaseHTTPRequestHandler
+
+    replies = itertools.cycle(REPLIES[:4])
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: Any) -> None:
+            return
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            head = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+            delta = {"role": "assistant", "content": next(replies)}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            parts = [
+                {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+                {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+                {**head, "choices": [], "usage": usage},
+            ]
+            body = "".join(f"data: {json.dumps(part)}\n\n" for part in parts) + "data: [DONE]\n\n"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    return Handler
 
 
 def play_openenv() -> Rows:
