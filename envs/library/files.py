@@ -121,6 +121,21 @@ class Files(ToolEnv):
         """Return the files: nothing else of the task reaches the sandbox."""
         return {"files": task.info["files"]}
 
+    def evidence(self) -> Mapping[str, Any]:
+        """Return the files at the end; without any call those of the beginning, for which no sandbox is opened."""
+        return super().evidence() if self._worked() else self._untouched()
+
+    async def aevidence(self) -> Mapping[str, Any]:
+        """Return the same without blocking the event loop."""
+        return await super().aevidence() if self._worked() else self._untouched()
+
+    def _worked(self) -> bool:
+        return any(message["role"] == "tool" for message in self.messages)
+
+    def _untouched(self) -> Mapping[str, Any]:
+        assert self.task is not None
+        return {"files": self.task.info["files"], "other_files": []}
+
 
 def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:
     done = sum(message["role"] == "tool" for message in messages)

@@ -117,6 +117,13 @@ def test_saying_that_it_is_done_earns_nothing():
     assert [reward for reward, _ in played(env, *((0, [cheat]) for cheat in cheats))] == [0.0] * len(cheats)
 
 
+def test_a_reply_without_any_call_needs_no_sandbox():
+    env = make("quintain/Files-v0")
+    opened = shared_pool().stats().lent, shared_pool().stats().opened
+    assert played(env, (GOAL, []))[0] == (0.0, "missing: c.txt")
+    assert (shared_pool().stats().lent, shared_pool().stats().opened) == opened
+
+
 def test_nothing_of_the_answer_is_in_the_sandbox_or_the_prompt():
     env = make("quintain/Files-v0", chores=1)
     for index in range(30):
