@@ -18,14 +18,14 @@ from ...tools.chat import Message, Reply
 from ...tools.errors import UserError
 from ...verifiers.base import Score, Task
 from ...verifiers.tool_calls import ToolCalls
-from ..base import TextEnv, Turn
+from ..base import Turn
 from ..card import Card
 from ..tasks import TaskSet, item_rng
-from .function_prompts import SYSTEM, gold_reply, with_functions
+from .function_prompts import FunctionEnv, gold_reply, system_prompt, with_functions
 from .sources import Part, row_tasks
 
 
-class BFCL(TextEnv):
+class BFCL(FunctionEnv):
     """Call the right functions with the right arguments; see the module.
 
     Args:
@@ -35,6 +35,7 @@ class BFCL(TextEnv):
         limit: Use only the first so many rows of each file.
         exact_strings: Whether text arguments must be equal; else case, spaces and the signs `,./-_*^` do not matter,
             as on the leaderboard.
+        format: The tool-call format, by name.
     """
 
     card = Card(
@@ -54,6 +55,7 @@ class BFCL(TextEnv):
         split: Part = "all",
         limit: int | None = None,
         exact_strings: bool = False,
+        format: str | None = None,  # noqa: A002 - the name of the contract
         render_mode: str | None = None,
     ) -> None:
         self.judge = ToolCalls(exact_strings=exact_strings)
@@ -69,13 +71,21 @@ class BFCL(TextEnv):
             except ValueError as error:
                 raise UserError(f"BFCL: {error}") from error
         tasks = TaskSet(_paired(rows), name="bfcl")
-        super().__init__(tasks=tasks, system_prompt=SYSTEM, render_mode=render_mode)
-        self.oracle = _oracle
+        super().__init__(
+            tasks=tasks, system_prompt=system_prompt(format), format=format, render_mode=render_mode
+        )
+        self.oracle = self._oracle
 
     def begin(self, task: Task) -> str:
         """Ask the first question."""
         self.marks: list[dict[str, Any]] = []
         return task.prompt
+
+    def functions_now(self) -> Sequence[Mapping[str, Any]]:
+        """Return the functions of the question that was asked last."""
+        assert self.task is not None
+        functions: list[Any] = self.task.info["questions"][len(self.marks)]["functions"]
+        return functions
 
     def respond(self, reply: Reply) -> str | Turn:
         """Judge the calls, and ask the next question if there is one."""
@@ -94,6 +104,10 @@ class BFCL(TextEnv):
         parts = {f"question_{number}": float(mark["right"]) for number, mark in enumerate(self.marks, 1)}
         reason = "; ".join(mark["reason"] for mark in self.marks)
         return Turn(done=True, score=Score(float(all(parts.values())), parts=parts, reason=reason))
+
+    def _oracle(self, task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:
+        turn = sum(message["role"] == "assistant" for message in messages)
+        return gold_reply(task.answer[turn], self.format)
 
 
 def _questions(path: str, part: Part, limit: int | None) -> TaskSet:
@@ -132,8 +146,3 @@ def _paired(rows: Sequence[Task]) -> list[Task]:
         info = {"questions": questions, "tag": "irrelevance" if len(asked) > 1 else "calls"}
         made.append(Task(row.id, asked[0].prompt, [one.answer for one in asked], info))
     return made
-
-
-def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:
-    turn = sum(message["role"] == "assistant" for message in messages)
-    return gold_reply(task.answer[turn])

@@ -7,17 +7,18 @@ that serves it, so that neither declining everything nor calling something is ri
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from ...tools.chat import Message
+from ...tools.chat import Message, Reply
 from ...verifiers.base import Task
 from ...verifiers.tool_calls import ToolCalls
+from ..base import Turn
 from ..card import Card
-from ..single_turn import SingleTurnEnv
 from .function_catalog import WISHES, Wish
-from .function_prompts import SYSTEM, gold_reply, with_functions
+from .function_prompts import FunctionEnv, gold_reply, system_prompt, with_functions
 from .items import Split
 from .sources import Drawn, check_choice, check_range, made_tasks, pick, some
 
@@ -26,7 +27,7 @@ _OFFERED = (0, 2, 4, 7)  # functions beside the ones that are needed, by difficu
 _REQUESTS = (0, 2, 3, 4)  # of a parallel task, by difficulty
 
 
-class FunctionCalls(SingleTurnEnv):
+class FunctionCalls(FunctionEnv):
     """Call the right functions for requests in plain words; see the module.
 
     Args:
@@ -35,6 +36,7 @@ class FunctionCalls(SingleTurnEnv):
             "irrelevance" (two requests, one of which no function serves), or "any".
         difficulty: 1 to 3: 2, 4 or 7 functions beside the needed ones, 2, 3 or 4 parallel requests.
         seed: Of the problem set.
+        format: The tool-call format, by name.
     """
 
     card = Card(
@@ -52,6 +54,7 @@ class FunctionCalls(SingleTurnEnv):
         kind: str = "any",
         difficulty: int = 2,
         seed: int = 0,
+        format: str | None = None,  # noqa: A002 - the name of the contract
         render_mode: str | None = None,
     ) -> None:
         check_choice("FunctionCalls", "kind", kind, ("any", *KINDS))
@@ -61,8 +64,28 @@ class FunctionCalls(SingleTurnEnv):
             return _draw(rng, pick(rng, KINDS) if kind == "any" else kind, difficulty)
 
         tasks = made_tasks("FunctionCalls", draw, split=split, seed=seed, variant=f"{kind}-{difficulty}")
-        super().__init__(tasks, ToolCalls(), system_prompt=SYSTEM, render_mode=render_mode)
-        self.oracle = _oracle
+        super().__init__(
+            tasks=tasks,
+            verifier=ToolCalls(),
+            system_prompt=system_prompt(format),
+            max_turns=1,
+            format=format,
+            render_mode=render_mode,
+        )
+        self.oracle = self._oracle
+
+    def functions_now(self) -> Sequence[Mapping[str, Any]]:
+        """Return the functions of the task."""
+        assert self.task is not None
+        functions: list[Any] = self.task.info["functions"]
+        return functions
+
+    def respond(self, reply: Reply) -> Turn:
+        """End the episode: the verifier judges."""
+        return Turn(done=True)
+
+    def _oracle(self, task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:
+        return gold_reply(task.answer, self.format)
 
 
 def _draw(rng: np.random.Generator, kind: str, difficulty: int) -> Drawn | None:
@@ -85,7 +108,3 @@ def _draw(rng: np.random.Generator, kind: str, difficulty: int) -> Drawn | None:
     request = " ".join(sentence for sentence, _ in drawn)
     task = Task("", with_functions(functions, request), calls, {"functions": functions, "tag": kind})
     return json.dumps(calls, sort_keys=True), task
-
-
-def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:
-    return gold_reply(task.answer)

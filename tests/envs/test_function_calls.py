@@ -153,6 +153,32 @@ def test_every_real_row_is_solved_by_its_ground_truth(data_dir):
                 assert play(env, task, *[cheat] * turns) == 0.0
 
 
+FORMATS = ["hermes", "llama3", "mistral", "mistral-list", "pythonic", "qwen-xml", "react"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_calls_are_written_and_read_in_every_format(row_files, name):
+    path = str(row_files["quintain/BFCL-v0"])
+    rng = np.random.default_rng(0)
+    for env in (
+        make("quintain/BFCL-v0", path=path, format=name),
+        make("quintain/FunctionCalls-v0", kind="parallel", format=name),
+        make("quintain/FunctionCalls-v0", kind="multiple", difficulty=3, format=name),
+    ):
+        assert ("<tool_call>" in env.system_prompt) == (name in ("hermes", "qwen-xml"))
+        for index in range(min(env.tasks.size or 20, 20)):
+            env.reset(options={"task": index})
+            over = False
+            while not over:
+                _, reward, over, *_ = env.step(env.oracle(env.task, env.messages, rng))
+            assert reward == 1.0
+
+
+def test_an_unknown_format_is_named():
+    with pytest.raises(UserError, match="there is no tool-call format 'hermess'; did you mean 'hermes'"):
+        make("quintain/FunctionCalls-v0", format="hermess")
+
+
 # --- FunctionCalls
 
 
