@@ -217,6 +217,8 @@ class RolloutConfig(Section):
     """Groups played beside those of a step, as a share of `rl.groups`, to replace groups whose rewards all agree."""
     concurrency: Count = 256
     """Episodes in flight at the same time."""
+    max_mismatch: Positive = 0.5
+    """The run stops where sampler and learner differ by more nats a token (bfloat16 alone makes some 0.03)."""
     max_ungraded: Fraction = 0.2
     """The run stops where a larger fraction of a step's episodes could not be graded."""
 

@@ -29,6 +29,7 @@ from .prepare import Run, Watcher, demonstrator, prepare
 from .rl_config import RlConfig
 from .rollout import Start, UngradedError, raise_if_ungraded, rollout
 from .seeds import derive, generator
+from .selfcheck import DeliveryCheck, check_recorded, raise_if_mismatched, retokenized
 from .sft import read_demonstrations, warm_start
 from .task_stream import TaskStream, task_at
 from .trajectory import Trajectory
@@ -137,6 +138,7 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
         generator=generator(config.seed, "minibatches"),
         longest=config.rollout.episode_tokens,
     )
+    delivery = DeliveryCheck(run.engine, run.model, config.rollout.temperature)
     tasks = TaskStream(run.env, rl, config.seed)
     history = History(run.folder, learner.steps if last is None else last.step)
     if last is None:
@@ -153,6 +155,8 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
         raise_if_ungraded(sampled, config.rollout.max_ungraded)
 
         kept = [t for t in batch if t.graded]
+        for trajectory in kept:
+            check_recorded(trajectory)
         measured = learner.measure(kept)
         advantages = credit.assign(
             kept, rl, measured, kl_coef=learner.kl_coef, longest=config.rollout.episode_tokens
@@ -164,11 +168,14 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             raise
         if learned.get("skipped_minibatches"):
             _write_trajectories(run.folder, "nonfinite", step, batch)
+        raise_if_mismatched(learned["sampler_mismatch"], config.rollout.max_mismatch)
         clock.lap("learn_s")
         await run.engine.load(run.model, step)
+        await delivery.after_load(kept)
         clock.lap("sync_s")
 
         metrics = batch_metrics(sampled) | learned | advantages.metrics | tasks.summary() | clock.laps
+        metrics["retokenized"] = retokenized(sampled, run.codec)
         metrics["zero_variance"] = _zero_variance(sampled)
         metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(clock.laps["rollout_s"], 1e-9)
         metrics["memory_mb"] = peak_memory_mb()

@@ -487,8 +487,9 @@ def take_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _stops() -> tuple[type[Exception], ...]:
     """Return the errors by which a run says that it must not go on; none where no run was begun."""
-    trainer, learner = (sys.modules.get(f"{__package__}.rl.{name}") for name in ("train", "learner"))
-    found = (getattr(trainer, "UngradedError", None), getattr(learner, "NonFiniteError", None))
+    kinds = {"rollout": "UngradedError", "learner": "NonFiniteError", "selfcheck": "SelfCheckError"}
+    rooms = {name: sys.modules.get(f"{__package__}.rl.{name}") for name in kinds}
+    found = (getattr(room, kinds[name], None) for name, room in rooms.items())
     return tuple(kind for kind in found if kind is not None)
 
 
