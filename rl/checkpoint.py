@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,13 @@ def save_checkpoint(
     *,
     keep: int,
     best: float | None = None,
+    shards: Callable[[Path], None] | None = None,
 ) -> Checkpoint:
     """Save a checkpoint and remove all but the newest `keep` and the best.
 
     With `best`, the held-out success that makes it so, this one becomes the best: it stays until another does.
+
+    `shards` writes what other ranks have to add into the folder it is given.
 
     It is written under another name and renamed when it is whole, so a run that is killed, or a disk that is full,
     leaves the earlier ones as they were. Raises `OSError` as the system reports it.
@@ -62,6 +66,8 @@ def save_checkpoint(
         save_whole(model, work)
         tokenizer.save_pretrained(work)
         (work / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        if shards is not None:
+            shards(work)
         torch.save(state, work / STATE)
         _sync(work)
         if target.exists():

@@ -17,8 +17,11 @@ from .config import Config
 from .engines import make_engine
 from .engines.base import Engine
 from .engines.scripted import Demonstrator
+from .learner import Learner
 from .metrics import Event, MetricsLog
 from .models import TINY, load_model, read_template
+from .ranks import Launch, Ranks
+from .rl_config import RlConfig
 from .seeds import derive, generator
 
 CORPUS_EPISODES = 400
@@ -41,6 +44,10 @@ class Run:
     tokenizer: PreTrainedTokenizerBase
     codec: ChatCodec
     engine: Engine
+    launch: Launch | None = None
+    """What torchrun said; None for a process of its own."""
+    save_shards: Callable[[Path], None] | None = None
+    """Has all ranks write their part of a checkpoint into its folder; None where the learner is in one process."""
 
 
 def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run:
@@ -50,7 +57,7 @@ def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run
     if config.rl is None and config.sft is None:
         raise UserError("the config has neither an [sft] nor an [rl] section, so there is nothing to train")
     tell(Event("prepare", 0, 0, message=f"model {config.model.path}"))
-    model, tokenizer = load_model(config.model, seed=config.seed, texts=_corpus(config, env))
+    model, tokenizer = load_policy(config, env)
     codec = ChatCodec(tokenizer, read_template(config.model))
     context = int(model.config.get_text_config().max_position_embeddings)
     if config.rollout.episode_tokens > context:
@@ -60,6 +67,23 @@ def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run
     tell(Event("prepare", 0, 0, message=f"engine {config.engine.kind}"))
     engine = make_engine(config.engine, model, tokenizer, seed=config.seed)
     return Run(config, folder, log, tell, env, held_out, model, tokenizer, codec, engine)
+
+
+def make_learner(config: Config, rl: RlConfig, model: PreTrainedModel, ranks: Ranks | None = None) -> Learner:
+    """Return the learner of a run, its minibatches drawn from the run's seed."""
+    return Learner(
+        model,
+        rl,
+        temperature=config.rollout.temperature,
+        generator=generator(config.seed, "minibatches"),
+        longest=config.rollout.episode_tokens,
+        ranks=ranks,
+    )
+
+
+def load_policy(config: Config, env: TextEnv) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the model that is trained and its tokenizer; the embedded ones learn their words from `env`."""
+    return load_model(config.model, seed=config.seed, texts=_corpus(config, env))
 
 
 def _corpus(config: Config, env: TextEnv) -> Iterator[str]:

@@ -6,8 +6,10 @@ come to one number, is said here; `sharding.Team` is the answer for several.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 from .attention import Segment
 from .packing import PackedBatch, pack
 from .trajectory import Trajectory
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 Value = TypeVar("Value")
 
@@ -85,6 +89,50 @@ class Alone:
     def clip(self, parameters: Sequence[Tensor], norm: float) -> float:
         """Clip by the norm of all gradients."""
         return nn.utils.clip_grad_norm_(parameters, norm).item()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What torchrun said to this process."""
+
+    variables: Mapping[str, str]
+    """Its rank and where the others are, by the names of torchrun."""
+
+    @property
+    def rank(self) -> int:
+        """Which rank this process is, from 0."""
+        return int(self.variables["RANK"])
+
+    @property
+    def place(self) -> int:
+        """Which process of this machine it is, from 0: the number of its CUDA device."""
+        return int(self.variables.get("LOCAL_RANK", self.variables["RANK"]))
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Give the variables back to the environment, for those who are to connect."""
+        os.environ.update(self.variables)
+        try:
+            yield
+        finally:
+            for name in self.variables:
+                os.environ.pop(name, None)
+
+
+def rank_here() -> int | None:
+    """Return which rank torchrun made this process; None for a process of its own."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    return int(os.environ["RANK"]) if size.isdigit() and int(size) > 1 and "RANK" in os.environ else None
+
+
+def take_launch() -> Launch | None:
+    """Return what torchrun said, None for a process of its own, and take it out of the environment.
+
+    A library that found it there, a trainer or an engine, would wait for ranks that do not call it.
+    """
+    if rank_here() is None:
+        return None
+    return Launch({name: os.environ.pop(name) for name in TORCHRUN if name in os.environ})
 
 
 def shares(trajectories: Sequence[Trajectory], size: int) -> list[list[int]]:

@@ -7,16 +7,17 @@ call of the learner that rank 0 makes, with the same arguments. A rank that dies
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint import state_dict_loader as loader
+from torch.distributed.checkpoint import state_dict_saver as saver
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
@@ -31,8 +32,11 @@ from .packing import PackedBatch
 from .ranks import idle_batch, share_batches, shares
 from .trajectory import Trajectory
 
-PATIENCE = timedelta(hours=1)
-"""How long a rank waits for another: longer than the rollouts and evaluations of a step, which the others sit out."""
+PATIENCE = timedelta(hours=6)
+"""How long a rank waits for another: longer than warm start, rollouts or evaluation, which the others sit out.
+
+A rank that ends is noticed by torchrun at once; this bounds the wait for one that hangs.
+"""
 
 SHARDS = "shards"
 """The folder of a checkpoint that all ranks write: weights, moments, reference and critic, in the format of DCP."""
@@ -154,14 +158,17 @@ class Member:
 
     def save(self, folder: Path) -> None:
         """Write this rank's shards into `folder`."""
-        dcp.save(_tensors(self.learner), checkpoint_id=folder / SHARDS)
+        saver.save(_tensors(self.learner), checkpoint_id=folder / SHARDS)
 
-    def load(self, state: dict[str, Any], folder: Path) -> None:
-        """Go on from `Learner.state` and the shards in `folder`, however many ranks wrote them.
+    def load(self, folder: Path) -> None:
+        """Take over the shards in `folder`, however many ranks wrote them; `restore` has the rest.
 
         Raises `UserError` where there are none, or those of another model.
         """
         load_shards(self.learner, folder)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `Learner.state` returned."""
         self.learner.restore(state)
 
 
@@ -211,11 +218,15 @@ class Leader(Member):
         self.team.tell("save", folder)
         super().save(folder)
 
-    def restore(self, state: dict[str, Any], folder: Path) -> None:
-        """Go on from a checkpoint on all ranks."""
-        self.team.tell("load", state, folder)
-        self.load(state, folder)
-        self._hand_over()
+    def load(self, folder: Path) -> None:
+        """Take over the shards of a checkpoint on all ranks."""
+        self.team.tell("load", folder)
+        super().load(folder)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned on all ranks."""
+        self.team.tell("restore", state)
+        super().restore(state)
 
     def close(self) -> None:
         """Let the followers go."""
@@ -241,7 +252,8 @@ def follow(learner: Learner, team: Team) -> None:
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
     """Return the whole weights of a sharded module on the CPU of rank 0. Every rank must call it."""
-    return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return cast("dict[str, Tensor]", get_model_state_dict(module, options=options))
 
 
 def load_shards(learner: Learner, folder: Path) -> None:
@@ -255,7 +267,7 @@ def load_shards(learner: Learner, folder: Path) -> None:
             f"the checkpoint {folder} was written by one process: resume it without torchrun, or start a new run "
             f"from its weights with --model.path {folder}"
         )
-    saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+    saved = FileSystemReader(path).read_metadata().state_dict_metadata
     state = learner.optimizer.state
     for name, parameter in _trained(learner).items():
         prefix = f"optimizer.{name}."
@@ -271,7 +283,7 @@ def load_shards(learner: Learner, folder: Path) -> None:
                 f"the checkpoint {folder} does not fit the model: {name} is "
                 f"{'missing' if size is None else tuple(size)} there and {tuple(tensor.shape)} here"
             )
-    dcp.load(tensors, checkpoint_id=path)
+    loader.load(tensors, checkpoint_id=path)
 
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:
@@ -300,15 +312,3 @@ def _layers(module: nn.Module) -> list[nn.Module]:
     """Return the blocks that transformers says must stay whole: what is gathered at a time."""
     names = set(getattr(plain(module), "_no_split_modules", None) or ())
     return [part for part in module.modules() if type(part).__name__ in names and part is not module]
-
-
-# --- torchrun
-
-
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-def rank_here() -> int | None:
-    """Return which rank torchrun made this process; None for a process of its own."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    return int(os.environ["RANK"]) if size.isdigit() and int(size) > 1 and "RANK" in os.environ else None

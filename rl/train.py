@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,13 +23,14 @@ from .engines.scripted import DemonstratorEngine
 from .evaluate import evaluate, headline
 from .history import History
 from .journal import Journal, clear, journal_of
-from .learner import Learner, NonFiniteError
+from .learner import NonFiniteError
 from .metrics import Clock, Event, MetricsLog, peak_memory_mb
 from .models import TINY
-from .prepare import Run, Watcher, demonstrator, prepare
+from .prepare import Run, Watcher, demonstrator, make_learner, prepare
+from .ranks import Launch, take_launch
 from .rl_config import RlConfig
 from .rollout import Start, UngradedError, raise_if_ungraded, rollout
-from .seeds import derive, generator
+from .seeds import derive
 from .selfcheck import DeliveryCheck, check_recorded, raise_if_mismatched, retokenized
 from .sft import read_demonstrations, warm_start
 from .task_stream import TaskStream, task_at
@@ -45,15 +47,28 @@ def train(
     With `resume` the run goes on from its newest checkpoint; one without any starts over. Raises `UserError` for
     what the config asks for and cannot be had, `UngradedError` and `NonFiniteError` when the run must not go on;
     what was written until then stays.
+
+    Under torchrun every rank calls this; those after the first only share the learner's work and write nothing.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRACKIO_DISABLE_TELEMETRY", "1")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    asyncio.run(_train(config, run_dir, on_event, resume=resume))
+    launch = take_launch()
+    if launch is not None:
+        from . import many
+
+        many.check(config)
+        many.take_device(config, launch)
+        if launch.rank > 0:
+            many.follow_run(config, launch)
+            return
+    asyncio.run(_train(config, run_dir, on_event, resume=resume, launch=launch))
 
 
-async def _train(config: Config, run_dir: Path, on_event: Watcher, *, resume: bool) -> None:
+async def _train(
+    config: Config, run_dir: Path, on_event: Watcher, *, resume: bool, launch: Launch | None
+) -> None:
     found = checkpoints(run_dir) if resume else []
     last = found[-1] if found else None
     state = last.state() if last is not None else {}
@@ -66,6 +81,7 @@ async def _train(config: Config, run_dir: Path, on_event: Watcher, *, resume: bo
             on_event(event)
 
         run = prepare(config, run_dir, log, tell)
+        run.launch = launch
         try:
             await _stages(run, last)
         finally:
@@ -131,13 +147,7 @@ async def _warm_start(run: Run) -> None:
 async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
     """Sample groups, compare, learn, evaluate, save: the loop of the whole project."""
     config = run.config
-    learner = Learner(
-        run.model,
-        rl,
-        temperature=config.rollout.temperature,
-        generator=generator(config.seed, "minibatches"),
-        longest=config.rollout.episode_tokens,
-    )
+    learner = _learner(run, rl, last)
     delivery = DeliveryCheck(run.engine, run.model, config.rollout.temperature)
     tasks = TaskStream(run.env, rl, config.seed)
     history = History(run.folder, learner.steps if last is None else last.step)
@@ -192,6 +202,19 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             _save(run, step, state, best=success if best else None)
         if done:
             break
+    if run.launch is not None:
+        learner.close()
+
+
+def _learner(run: Run, rl: RlConfig, last: Checkpoint | None) -> Any:
+    """Return the learner of this process, or what leads that of all ranks: the loop uses them alike."""
+    if run.launch is None:
+        return make_learner(run.config, rl, run.model)
+    from . import many
+
+    leader = many.lead(run.config, rl, run.model, run.launch, None if last is None else last.path)
+    run.save_shards = leader.save
+    return leader
 
 
 async def _sample(
@@ -331,5 +354,6 @@ def _save(run: Run, step: int, state: Mapping[str, object], best: float | None =
         {**state, "metrics_position": run.log.position},
         keep=run.config.run.keep_checkpoints,
         best=best if run.config.run.keep_best else None,
+        shards=run.save_shards,
     )
     clear(run.folder)

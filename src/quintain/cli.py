@@ -91,8 +91,21 @@ def train(
         print(chosen.to_toml(), end="")
         return
     _check_libraries(chosen)
+    if _follows():
+        from .rl.train import train as train_run
+
+        _hush_libraries()
+        train_run(chosen, Path(os.devnull))
+        return
     folder = resume if resume is not None else make_run_dir(chosen, run_dir)
     _run(chosen, folder, Console(), resume=resume is not None)
+
+
+def _follows() -> bool:
+    """Whether torchrun started this process to share the work of another, which has the run folder and the display."""
+    from .rl.ranks import rank_here
+
+    return bool(rank_here())
 
 
 def _check_env(config: Config) -> None:

@@ -14,9 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from quintain.rl import credit
 from quintain.rl.learner import Learner, NonFiniteError
-from quintain.rl.ranks import Alone
+from quintain.rl.ranks import Alone, rank_here
 from quintain.rl.rl_config import RlConfig
-from quintain.rl.sharding import Member, Team, rank_here, whole_state
+from quintain.rl.sharding import Member, Team, whole_state
 from quintain.rl.trajectory import StopReason, Trajectory, Turn
 from quintain.verifiers.base import Score
 
@@ -129,7 +129,8 @@ def resumed(learner: Learner, start, step, team: Team | None, folder: Path) -> l
     Member(learner).save(folder / "saved")
     expected = step(learner)
     other = start(model())
-    Member(other).load(state, folder / "saved")
+    Member(other).load(folder / "saved")
+    Member(other).restore(state)
     again = step(other)
     assert again == expected, (again, expected)
     mine, theirs = whole_state(learner.model), whole_state(other.model)

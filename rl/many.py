@@ -1,0 +1,90 @@
+"""A run on many devices: `torchrun` starts it several times, rank 0 leads, the others share the learner's work."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from ..envs import registry
+from ..tools.errors import UserError
+from .config import Config
+from .models import pick_device
+from .prepare import load_policy, make_learner
+from .ranks import Launch
+from .rl_config import RlConfig
+from .sharding import Leader, Team, follow
+
+
+def check(config: Config) -> None:
+    """Raise `UserError` for what several ranks cannot do."""
+    if config.rl is None:
+        raise UserError(
+            "torchrun shares the work of [rl], which this config lacks: start it without torchrun"
+        )
+    if config.engine.kind != "transformers":
+        raise UserError(
+            f"engine.kind = {config.engine.kind!r} does not go with torchrun: use transformers, or one process"
+        )
+    if config.model.quantize != "off":
+        raise UserError(
+            f"model.quantize = {config.model.quantize!r} does not go with torchrun, which shares whole weights: "
+            "leave it out, or use one process"
+        )
+    if ":" in config.model.device:
+        raise UserError(
+            f"model.device is {config.model.device!r}, but each rank of torchrun has a device of its own: "
+            "use auto, cuda or cpu"
+        )
+
+
+def take_device(config: Config, launch: Launch) -> torch.device:
+    """Return the device of this rank, which is from now on what `cuda` means in this process.
+
+    Raises `UserError` where this machine has fewer devices than ranks.
+    """
+    device = pick_device(config.model.device)
+    if device.type != "cuda":
+        return device
+    found = torch.cuda.device_count()
+    if launch.place >= found:
+        raise UserError(
+            f"torchrun started at least {launch.place + 1} processes here, but there are {found} CUDA devices: "
+            f"use --nproc-per-node {found}"
+        )
+    torch.cuda.set_device(launch.place)
+    return torch.device("cuda", launch.place)
+
+
+def connect(config: Config, launch: Launch) -> Team:
+    """Return the ranks, connected; it waits for all of them."""
+    with launch.told():
+        return Team(take_device(config, launch))
+
+
+def lead(
+    config: Config, rl: RlConfig, model: PreTrainedModel, launch: Launch, checkpoint: Path | None
+) -> Leader:
+    """Return rank 0's part of the learner of all ranks, which begins as `model`; that stays whole, to sample from.
+
+    `checkpoint`: the folder that a resumed run takes moments and masters from.
+    """
+    team = connect(config, launch)
+    leader = Leader(make_learner(config, rl, copy.deepcopy(model), team), team, model)
+    if checkpoint is not None:
+        leader.load(checkpoint)
+    return leader
+
+
+def follow_run(config: Config, launch: Launch) -> None:
+    """Share the learner's work until rank 0 is done."""
+    env = registry.make(config.env.id, **config.env.kwargs)
+    try:
+        model, _ = load_policy(config, env)
+    finally:
+        env.close()
+    assert config.rl is not None  # `check` has seen to it
+    team = connect(config, launch)
+    follow(make_learner(config, config.rl, model, team), team)
