@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from quintain.rl.ranks import shares
+from quintain.rl.config import load_config
+from quintain.rl.many import check
+from quintain.rl.metrics import read_metrics
+from quintain.rl.ranks import shares, take_launch
+from quintain.tools.errors import UserError
 
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -98,3 +103,94 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_any_weight_moves
     assert one["raised"] == two["raised"] == "the loss is nan in RL step 1"
     for name, weight in one["weights"].items():
         assert torch.equal(weight, two["weights"][name])
+
+
+# --- whole runs
+
+RUN = """
+seed = 3
+threads = 1
+[run]
+checkpoint_every = 1
+[env]
+id = "quintain/Calculator-v0"
+kwargs = { max_turns = 2 }
+[model]
+device = "cpu"
+tiny = { layers = 1, width = 32, mlp = 32, vocabulary = 300, context = 256 }
+[rollout]
+turn_tokens = 8
+episode_tokens = 256
+[sft]
+steps = 3
+episodes = 6
+tokens_per_step = 256
+warmup_steps = 0
+[rl]
+algorithm = "ppo"
+steps = 2
+groups = 4
+group_size = 2
+[eval]
+problems = 2
+every = 0
+"""
+
+
+def numbers(folder: Path) -> list[dict[str, float]]:
+    """The metrics that do not depend on the clock."""
+    return [
+        {k: v for k, v in r.metrics.items() if not k.endswith("_s") and k != "memory_mb"}
+        for r in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_ranks_is_the_run_of_one_and_resumes_exactly(tmp_path: Path):
+    config, one, two = tmp_path / "run.toml", tmp_path / "one", tmp_path / "two"
+    config.write_text(RUN)
+    for launcher, folder in (([sys.executable], one), (TORCHRUN, two)):
+        ended = start(*launcher, "-m", "quintain", "train", config, "--run-dir", folder)
+        assert ended.returncode == 0, ended.stderr[-4000:]
+    assert ended.stdout.count("eval  after SFT") == 1  # rank 0 alone speaks
+    assert len(numbers(one)) == len(numbers(two))
+    for mine, theirs in zip(numbers(one), numbers(two), strict=True):
+        assert theirs == pytest.approx(mine, abs=1e-5)
+
+    resumed = tmp_path / "resumed"
+    shutil.copytree(two, resumed)
+    shutil.rmtree(resumed / "checkpoints" / "step-000002")
+    ended = start(*TORCHRUN, "-m", "quintain", "train", "--resume", resumed)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert numbers(resumed) == numbers(two)
+    last = Path("checkpoints", "step-000002", "model.safetensors")
+    assert (resumed / last).read_bytes() == (two / last).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rl", "none"], "torchrun shares the work of"),
+        (["--engine.kind", "vllm"], "'vllm' does not go with torchrun"),
+        (["--model.device", "cuda:1"], "each rank of torchrun has a device of its own"),
+    ],
+)
+def test_what_several_ranks_cannot_do_is_refused_before_anything_is_loaded(tmp_path, options, message):
+    path = tmp_path / "run.toml"
+    path.write_text(RUN)
+    with pytest.raises(UserError, match=message):
+        check(load_config(path, options))
+
+
+def test_what_torchrun_says_is_taken_out_of_the_environment(monkeypatch):
+    """A library that finds it would wait for ranks that do not call it."""
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost")):
+        monkeypatch.setenv(name, value)
+    launch = take_launch()
+    assert launch is not None
+    assert launch.rank == launch.place == 1
+    assert "RANK" not in os.environ
+    assert take_launch() is None
+    with launch.told():
+        assert os.environ["WORLD_SIZE"] == "2"
+    assert "WORLD_SIZE" not in os.environ
