@@ -1,6 +1,6 @@
 #!/bin/sh
 # venv.sh DIR: make a virtual environment with Quintain and every library there is a bridge to.
-# They pin older versions of what the training extras need, so they get an environment of their own. Quick when it is
+# They pin older versions of what other extras need (OpenEnv: MCP 1), so they get an environment of their own. Quick when it is
 # there already and pyproject.toml has not changed. Fails, saying why, where it cannot be had.
 set -eu
 dir=${1:-.venv-bridges}
@@ -10,6 +10,7 @@ python=${PYTHON:-python3}
 want=$(cksum <pyproject.toml)
 [ "$(cat "$dir/.ready" 2>/dev/null || true)" != "$want" ] || exit 0
 "$dir/bin/python" -m pip --version >/dev/null 2>&1 || { rm -rf "$dir" && "$python" -m venv "$dir"; }
-timeout 900 "$dir/bin/python" -m pip --disable-pip-version-check install -q -e ".[bridges,dev]"
+timeout 900 "$dir/bin/python" -m pip --disable-pip-version-check install -q -e ".[bridges]" \
+    "pytest>=8.0" "pytest-asyncio>=0.24" "openai>=2.0"
 "$dir/bin/python" -m pip check >/dev/null || echo "some packages in $dir do not fit together" >&2
 printf '%s' "$want" >"$dir/.ready" # written last: an installation that was interrupted is done again
