@@ -143,6 +143,14 @@ class Retrieval(ToolEnv):
         """Return which documents to search, and nothing of the answer."""
         return {"world": task.info["world"], "size": task.info["size"]}
 
+    def evidence(self) -> Mapping[str, Any]:
+        """Return nothing: the answer is in the reply, and a reply without a search opens no documents."""
+        return {}
+
+    async def aevidence(self) -> Mapping[str, Any]:
+        """Return the same."""
+        return {}
+
 
 def _oracle(task: Task, messages: Sequence[Message], rng: np.random.Generator) -> str:
     done = sum(message["role"] == "tool" for message in messages)

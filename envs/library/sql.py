@@ -221,6 +221,14 @@ class SQL(ToolEnv):
         opened_with: Mapping[str, Any] = task.info["database"]
         return opened_with
 
+    def evidence(self) -> Mapping[str, Any]:
+        """Return what the tables hold where they may be changed; a question is answered by the reply alone."""
+        return super().evidence() if isinstance(self.verifier, SameTables) else {}
+
+    async def aevidence(self) -> Mapping[str, Any]:
+        """Return the same without blocking the event loop."""
+        return await super().aevidence() if isinstance(self.verifier, SameTables) else {}
+
 
 def _prompt(tables: Tables, text: str) -> str:
     lines = []
