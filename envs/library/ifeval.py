@@ -27,7 +27,7 @@ from ..single_turn import SingleTurnEnv
 from ..tasks import TaskSet
 from .obedient import obedient
 from .plain_letters import disguise
-from .sources import Part, check_choice, row_tasks
+from .sources import Part, check_choice, check_limit, row_tasks
 
 _RUN = 4
 """Words in a row that make a copy."""
@@ -141,7 +141,7 @@ class IFEval(SingleTurnEnv):
     Args:
         path: A `.jsonl`, `.parquet` or `.csv` file of rows as published; None takes `google/IFEval` from the hub.
         split: "all" rows, or "train" or "test", which a hash of the key tells apart.
-        limit: Use only the first so many rows.
+        limit: Use only the first so many of the rows that are taken.
         mode: "hard" (the reading that cannot be cheated), or "strict" or "loose" as published.
         partial: Whether the reward is the share of instructions followed; else all of them or nothing.
         sound: Leave out the rows that nobody can follow, or anybody without reading, or by writing everything at
@@ -178,6 +178,7 @@ class IFEval(SingleTurnEnv):
         render_mode: str | None = None,
     ) -> None:
         check_choice("IFEval", "mode", mode, ("strict", "loose", "hard"))
+        check_limit("IFEval", limit)  # of the sound rows
         tasks = row_tasks(
             "IFEval",
             path,

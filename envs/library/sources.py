@@ -50,6 +50,12 @@ def check_range(env: str, option: str, value: object, low: int, high: int) -> No
         raise UserError(f"{env}: {option} must be a whole number from {low} to {high}, got {value!r}")
 
 
+def check_limit(env: str, limit: object) -> None:
+    """Raise `UserError` if a number of rows is neither None nor a whole number of at least 1."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise UserError(f"{env}: limit must be at least 1 or None, got {limit!r}")
+
+
 def row_tasks(
     env: str,
     path: str | None,
@@ -72,8 +78,7 @@ def row_tasks(
     Raises `UserError` for a file that cannot be read, and for a part that is empty.
     """
     check_choice(env, "split", part, ("all", "train", "test"))
-    if limit is not None and (isinstance(limit, bool) or limit < 1):
-        raise UserError(f"{env}: limit must be at least 1, got {limit!r}")
+    check_limit(env, limit)
     if path is None and hub is None:
         raise UserError(f"{env} needs the option path: a .jsonl, .parquet or .csv file of its rows")
     tasks = TaskSet.from_file(Path(path), **fields) if path is not None else TaskSet.from_hub(**hub, **fields)  # type: ignore[arg-type]

@@ -162,6 +162,12 @@ def test_parts_of_the_rows_are_disjoint_and_together_all(data_dir):
     assert 0.1 < len(ids["test"]) / len(ids["all"]) < 0.3
 
 
+def test_a_limit_counts_the_rows_that_are_taken(row_files):
+    assert [task.id for task in ifeval(row_files, limit=2).tasks] == ["1", "2"]
+    with pytest.raises(UserError, match="IFEval: limit must be at least 1 or None, got 0"):
+        ifeval(row_files, limit=0)
+
+
 # --- Instructions
 
 

@@ -413,5 +413,5 @@ def test_1000_senseless_replies_earn_nothing_in_a_sandbox(row_files, name):
     env = rows_of(row_files, name)
     space = env.action_space
     space.seed(1)
-    replies = [space.sample() for _ in range(1000)]
+    replies = [fenced(space.sample()) for _ in range(1000)]
     assert set(rewards(env, [(index % 3, reply) for index, reply in enumerate(replies)])) == {0.0}
