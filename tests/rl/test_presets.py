@@ -109,8 +109,8 @@ def play(model, trajectory, draws: torch.Generator):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_preset_solves_a_bandit(name, model, trajectory):
-    steps = 30
-    options = {"groups": 4, "group_size": MEMBERS, "steps": steps, "lr": 3e-3, "lr_final": 1.0}
+    steps = 20
+    options = {"groups": 4, "group_size": MEMBERS, "steps": steps, "lr": 5e-3, "lr_final": 1.0}
     chosen = config(algorithm=name, **options)
     learner = Learner(model, chosen, temperature=1.0, generator=np.random.default_rng(0), longest=4)
     draws = torch.Generator().manual_seed(0)
