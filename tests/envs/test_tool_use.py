@@ -95,7 +95,7 @@ async def test_many_episodes_wait_at_the_same_time():
     for _ in range(3):
         text = calling(("wait", {"seconds": 0.1, "word": "x"}))
         await asyncio.gather(*(episode.astep(text) for episode in episodes))
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 9  # one after the other it is 19 s
 
 
 @pytest.mark.parametrize(
