@@ -21,7 +21,7 @@ demo: $(READY)  ## train the tiny calculator agent, in a few minutes on two CPU 
 	$(BIN)/quintain train examples/calculator_agent.toml $(ARGS)
 
 test: $(READY)  ## the tests that need nothing but Python, in a few minutes
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
 
 test-all: $(READY_ALL)  ## every test, with vLLM, Docker and Chromium where they can be had
 	VENV=$(VENV) .ci/test-all $(ARGS)

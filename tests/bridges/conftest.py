@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("NLTK_DATA", "/nonexistent")  # whatever a library finds there would make tests differ
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs() -> Callable[[str], None]:
     """Skip a test whose library is not installed, saying how to get it."""
 

@@ -13,7 +13,7 @@ from quintain.tools.errors import InfrastructureError
 from quintain.verifiers import FinalNumber, Task
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def library(needs):
     needs("inspect_ai")
 

@@ -18,7 +18,7 @@ from quintain.tools import UserError
 from quintain.tools.errors import InfrastructureError
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def library(needs):
     needs("openenv")
 

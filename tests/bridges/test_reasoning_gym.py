@@ -17,7 +17,7 @@ WITHOUT_ANSWER = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube",
 SLOW_TO_MAKE = {"knight_swap", "zebra_puzzles", "arc_agi"}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def library(needs):
     needs("reasoning_gym")
 

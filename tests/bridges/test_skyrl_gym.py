@@ -26,7 +26,7 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def library(needs):
     needs("skyrl_gym")
 
