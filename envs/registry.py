@@ -14,6 +14,7 @@ registered when an id of it is asked for, here or by `list_envs("reasoning-gym")
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
@@ -147,7 +148,7 @@ def families() -> tuple[str, ...]:
 
 
 def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
-    """Return the class or function behind an id.
+    """Return the class or function behind an id, with the options that the id stands for.
 
     Raises `UserError` if there is none (naming the nearest id) or if it cannot be imported.
     """
@@ -169,7 +170,15 @@ def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
         made: Callable[..., TextEnv] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"the environment {id} cannot be imported from {factory!r}: {error}") from error
-    return made
+    options = gymnasium.registry[id].kwargs
+    return _filled(made, options) if options else made
+
+
+def _filled(made: Callable[..., TextEnv], options: Mapping[str, Any]) -> Callable[..., TextEnv]:
+    filled = functools.partial(made, **options)
+    for name in ("__doc__", "__module__", "__name__", "__qualname__"):
+        setattr(filled, name, getattr(made, name))
+    return filled
 
 
 def _takes_format(factory: Callable[..., TextEnv]) -> bool:

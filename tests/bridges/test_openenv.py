@@ -61,6 +61,7 @@ class Broken(TextEnv):
 
 @pytest.fixture(scope="module")
 def calculator():
+    pytest.importorskip("openenv", reason="openenv is not installed: run `make test-bridges`")
     from quintain.envs.bridges.openenv_server import openenv_app
 
     env = make("quintain/Calculator-v0")

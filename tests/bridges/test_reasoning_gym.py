@@ -9,7 +9,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from quintain.envs import list_envs, make
+from quintain.envs.audit import audit
+from quintain.envs.bridges.reasoning_gym import ReasoningGym
 from quintain.envs.bridges.reasoning_gym_scorer import UnreadableError, checked
+from quintain.envs.registry import load
 from quintain.tools import UserError
 from quintain.verifiers import Task
 
@@ -177,6 +180,21 @@ def test_a_wrong_option_is_an_error_at_once(options, says):
 def test_a_wrong_name_gets_the_nearest_of_the_family():
     with pytest.raises(UserError, match="did you mean 'reasoning-gym/countdown-v0'"):
         make("reasoning-gym/countdow-v0")
+
+
+def test_what_is_behind_an_id_makes_its_environment_and_describes_itself():
+    factory = load("reasoning-gym/chain_sum-v0")
+    assert factory(split="test").items.name == "chain_sum"
+    assert factory.__doc__ == ReasoningGym.__doc__
+
+
+@pytest.mark.slow
+def test_the_audit_takes_it_like_any_other():
+    """It finds what the library's scorer lets through, such as digits of other scripts."""
+    report = audit("reasoning-gym/chain_sum-v0")
+    names = {f"{finding.probe}/{finding.code}" for finding in report.findings}
+    assert "deterministic/processes" not in names
+    assert not any(name.startswith("solvable") for name in names)
 
 
 def test_nothing_of_the_answer_is_shown():
