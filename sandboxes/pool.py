@@ -84,6 +84,7 @@ class Pool:
         self._backend = backend
         self._portal = portal
         self._turns = asyncio.Semaphore(self.size)
+        self._loaded = asyncio.Semaphore(self.size)  # of their own: who holds one may wait for a turn
         self._ready: deque[Link] = deque()
         self._refilling: asyncio.Task[None] | None = None
         self._lent: set[BoxSandbox] = set()
@@ -182,10 +183,7 @@ class Pool:
         """Do `work` in a fresh box when it is its turn; once more in another box if the first was lost."""
         if self._closed:
             raise SandboxClosed("This pool is closed. Open another one with open_pool().")
-        if self._turns.locked():
-            await self._wait()
-        else:
-            await self._turns.acquire()
+        await self._wait(self._turns)
         self._counts["running"] += 1
         try:
             try:
@@ -200,10 +198,14 @@ class Pool:
             self._turns.release()
             self._refill()
 
-    async def _wait(self) -> None:
+    async def _wait(self, places: asyncio.Semaphore) -> None:
+        """Take one of the places, in order of coming."""
+        if not places.locked():
+            await places.acquire()
+            return
         self._counts["waiting"] += 1
         try:
-            await asyncio.wait_for(self._turns.acquire(), self._wait_s)
+            await asyncio.wait_for(places.acquire(), self._wait_s)
         except TimeoutError:
             raise PoolExhausted(
                 f"None of the pool's {self.size} places became free within {self._wait_s:g} s. "
@@ -279,14 +281,27 @@ class Pool:
     async def functions(
         self, code: str, *, files: Files | None = None, limits: Limits | None = None
     ) -> Functions:
-        """Load a program in a fresh box and keep it until the functions' `aclose`."""
-        lent = await self.lend(limits=limits)
+        """Load a program in a fresh box and keep it until the functions' `aclose`; as many at once as programs run."""
+        return await self._portal.hop(self._functions(code, files, limits or self.limits))
+
+    async def _functions(self, code: str, files: Files | None, limits: Limits) -> Functions:
+        await self._wait(self._loaded)
+        lent: BoxSandbox | None = None
         try:
+            lent = await self._lend(limits)
             functions = await lent.functions(code, files=files)
         except BaseException:
-            await lent.aclose()
+            self._loaded.release()
+            if lent is not None:
+                await lent.aclose()
             raise
-        functions.then(lent.aclose)
+        box = lent
+
+        async def unload() -> None:
+            self._loaded.release()
+            await box.aclose()
+
+        functions.then(lambda: self._portal.hop(unload()))
         return functions
 
     # --- its life -------------------------------------------------------------------------------------------

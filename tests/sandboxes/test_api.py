@@ -334,6 +334,25 @@ def test_who_waits_too_long_for_a_place_is_told() -> None:
         asyncio.run(main())
 
 
+def test_as_many_programs_are_kept_loaded_as_there_are_places_and_one_more_can_run_beside_them() -> None:
+    with _open(size=1, wait_s=0.3) as pool:
+
+        async def main() -> None:
+            first = await pool.functions("def f(): return 1")
+            with pytest.raises(PoolExhausted, match=r"None of the pool's 1 places became free within 0.3 s"):
+                await pool.functions("def f(): return 2")
+            assert (await pool.run("pass")).ok
+            await first.aclose()
+            with pytest.raises(SandboxFileError):
+                await pool.functions("pass", files={"../outside": ""})
+            second = await pool.functions("def f(): return 2")
+            assert (await second.call("f")).value == 2
+            await second.aclose()
+            assert pool.stats().lent == 0
+
+        asyncio.run(main())
+
+
 def test_a_cancelled_run_gives_its_place_back() -> None:
     with _open(size=1) as pool:
 
