@@ -30,9 +30,11 @@ async def evaluate(
 ) -> tuple[dict[str, float], list[Trajectory]]:
     """Play the held-out problems and return the metrics and the trajectories.
 
-    Success is the fraction of graded episodes with full score. `ci_low` and `ci_high` bound the 95 % Wilson
-    interval of greedy success (of sampled success without greedy). Metrics by tag (`Task.info["tag"]`) have
-    the tag after a slash.
+    Success is the fraction of graded episodes with full score. `ci_low` and `ci_high` bound the 95 % interval of
+    greedy success (of sampled success without greedy): Wilson's with one episode a problem, else one over the
+    problems' means, as the samples of a problem are no independent trials. With several samples, `pass@k` is the
+    probability that the best of k succeeds, for k = 1, 2, 4 ... Metrics by tag (`Task.info["tag"]`) have the tag
+    after a slash.
     """
     count = config.problems
     if env.tasks is not None and env.tasks.size is not None:
@@ -69,9 +71,10 @@ async def evaluate(
         played += found
         metrics.update(_successes(found, f"success_{kind}", env))
         if "ci_low" not in metrics:
-            graded = [t for t in found if t.graded]
-            low, high = wilson(sum(t.success for t in graded), len(graded))
+            low, high = _interval(found)
             metrics.update(ci_low=low, ci_high=high)
+        if samples > 1:
+            metrics.update(_passes(found, samples))
     metrics["ungraded"] = sum(not t.graded for t in played) / max(len(played), 1)
     return metrics, played
 
@@ -84,6 +87,58 @@ def _successes(found: Sequence[Trajectory], name: str, env: TextEnv) -> dict[str
             if env.tasks is not None and "tag" in (info := env.tasks[trajectory.group].info):
                 by_tag[f"/{info['tag']}"].append(trajectory.success)
     return {name + tag: sum(results) / len(results) for tag, results in sorted(by_tag.items())}
+
+
+def _by_problem(found: Sequence[Trajectory]) -> list[list[bool]]:
+    """Return the successes of each problem's graded episodes."""
+    by_problem: dict[int, list[bool]] = defaultdict(list)
+    for trajectory in found:
+        if trajectory.graded:
+            by_problem[trajectory.group].append(trajectory.success)
+    return list(by_problem.values())
+
+
+def _interval(found: Sequence[Trajectory]) -> tuple[float, float]:
+    problems = _by_problem(found)
+    if all(len(results) == 1 for results in problems):
+        return wilson(sum(results[0] for results in problems), len(problems))
+    return clustered([sum(results) / len(results) for results in problems])
+
+
+def _passes(found: Sequence[Trajectory], samples: int) -> dict[str, float]:
+    """Return pass@k for powers of two up to `samples`, over the problems that have as many graded episodes."""
+    problems = _by_problem(found)
+    metrics: dict[str, float] = {}
+    k = 1
+    while k <= samples:
+        whole = [results for results in problems if len(results) >= k]
+        if whole:
+            metrics[f"pass@{k}"] = sum(pass_at_k(len(r), sum(r), k) for r in whole) / len(whole)
+        k *= 2
+    return metrics
+
+
+def pass_at_k(samples: int, successes: int, k: int) -> float:
+    """Return the unbiased estimate of the probability that at least one of `k` samples succeeds.
+
+    1 - C(n - c, k) / C(n, k) for c successes among n samples (Chen et al. 2021, arXiv 2107.03374, eq. 1). Raises
+    `ValueError` unless 1 <= k <= n and 0 <= c <= n.
+    """
+    if not 1 <= k <= samples or not 0 <= successes <= samples:
+        raise ValueError(
+            f"pass@k needs 1 <= k <= samples and 0 <= successes <= samples, got k={k}, {successes} of {samples}"
+        )
+    return 1.0 - math.comb(samples - successes, k) / math.comb(samples, k)
+
+
+def clustered(means: Sequence[float], z: float = 1.96) -> tuple[float, float]:
+    """Return the normal interval of the mean of problems' means, cut to [0, 1]; (0, 1) for fewer than two."""
+    if len(means) < 2:
+        return 0.0, 1.0
+    middle = sum(means) / len(means)
+    variance = sum((m - middle) ** 2 for m in means) / (len(means) - 1)
+    spread = z * math.sqrt(variance / len(means))
+    return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
 def headline(metrics: Mapping[str, float]) -> float | None:
