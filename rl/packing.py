@@ -67,6 +67,11 @@ def pack(
             similar length then meet.
         share: compute what the sequences of a group begin with once.
     """
+    for trajectory in trajectories:
+        if not trajectory.trainable:
+            raise ValueError(
+                f"trajectory {trajectory.id} holds text in place of tokens: it cannot be trained on"
+            )
     if alone:
         yield from _rows(trajectories, budget)
         return

@@ -403,6 +403,18 @@ def report(
     print(write_report(run))
 
 
+@app.command(epilog="Example:  quintain export runs/calculator_agent-seed1-1 my-model")
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    target: Annotated[Path, typer.Argument(help="The folder to write; never overwritten.")],
+    checkpoint: Annotated[str, typer.Option(help="best, last, or an RL step.")] = "best",
+) -> None:
+    """Write a checkpoint as a plain Hugging Face folder with a model card."""
+    from .export import export as export_run
+
+    print(export_run(run, target, checkpoint))
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
