@@ -23,6 +23,8 @@ from quintain.envs.audit import Report, Severity, audit
 from quintain.tools import Hermes, Message, Reply, Tool, ToolCall
 from quintain.verifiers import Episode, Judge, Score, Task, Verifier
 
+WORD = f"word-{os.urandom(6).hex()}"
+"""An answer that stands in no file, this one included: what is found was planted."""
 CARD = Card("Add two numbers.", "The sum after ####.", "Two digits.", "Computed.", tags=("math",))
 
 
@@ -509,14 +511,14 @@ class Boxed(ToolEnv):
                 )
             return done.stdout + done.stderr
 
-        super().__init__([Task("t", "Say the word.", "xylophone-7731")], [Tool(python)], Exact())
+        super().__init__([Task("t", "Say the word.", WORD)], [Tool(python)], Exact())
 
 
 @pytest.mark.parametrize(
     ("files", "variables", "caught"),
     [
-        ({"notes.txt": "the word: xylophone-7731"}, {}, {"leak/sandbox-file"}),
-        ({}, {"EXPECTED": "xylophone-7731"}, {"leak/process-environment"}),
+        ({"notes.txt": f"the word: {WORD}"}, {}, {"leak/sandbox-file"}),
+        ({}, {"EXPECTED": WORD}, {"leak/process-environment"}),
         ({"notes.txt": "the word is secret"}, {"PURPOSE": "test"}, set()),
     ],
 )
