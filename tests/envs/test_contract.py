@@ -18,11 +18,14 @@ EPISODES = 20
 
 
 def rounds(env: TextEnv, count: int) -> int:
-    """Return how often something is done here: seldom where every reply starts a program in a sandbox.
+    """Return how often something is done here: seldom where a reply starts a program, or a task is a whole world.
 
-    Those environments have their thousand replies in `test_programs`, marked slow.
+    Programs have their thousand replies in `test_programs`, marked slow; the thorough audit sends the others theirs.
     """
-    return max(count // 20, 5) if env.card is not None and "sandbox" in env.card.tags else count
+    tags = () if env.card is None else env.card.tags
+    if "sandbox" in tags:
+        return max(count // 20, 5)
+    return max(count // 10, 5) if {"sql", "retrieval"} & set(tags) else count
 
 
 def play_oracle(env: TextEnv, **reset: object) -> tuple[float, dict[str, object]]:

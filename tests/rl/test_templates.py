@@ -194,7 +194,7 @@ KINDS = st.lists(st.sampled_from(["answer", "thought", "call", "thought call"]),
 
 
 @EVERY
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(kinds=KINDS, cuts=st.randoms(use_true_random=False), system=st.sampled_from([None, "Be short."]))
 def test_an_episode_is_what_the_engine_saw_and_wrote(name, kinds, cuts, system):
     """Each request is the sample so far, each reply follows it as it came, and the mask marks the replies alone."""
@@ -213,7 +213,7 @@ def test_an_episode_is_what_the_engine_saw_and_wrote(name, kinds, cuts, system):
 
 
 @EVERY
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(kinds=KINDS, cuts=st.randoms(use_true_random=False), system=st.sampled_from([None, "Be short."]))
 def test_a_sample_begins_exactly_where_the_template_rewrites_history(name, kinds, cuts, system):
     """Qwen 3 drops thoughts when a new question comes; Mistral moves its tools to it, and says the system prompt only
@@ -234,7 +234,7 @@ def test_a_sample_begins_exactly_where_the_template_rewrites_history(name, kinds
 
 
 @EVERY
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(kinds=KINDS, cuts=st.randoms(use_true_random=False))
 def test_every_sample_begins_with_the_whole_rendering(name, kinds, cuts):
     found, _ = play(name, kinds, cuts)
@@ -247,7 +247,7 @@ def test_every_sample_begins_with_the_whole_rendering(name, kinds, cuts):
 
 
 @EVERY
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(kinds=st.lists(st.sampled_from(["answer", "call"]), min_size=2, max_size=5))
 def test_what_was_appended_is_what_the_template_writes(name, kinds):
     """With replies written as the template writes them, a sample is the rendering of the whole conversation."""

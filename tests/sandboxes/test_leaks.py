@@ -167,6 +167,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_supervisor_killed_while_it_starts_leaves_nothing() -> None:
     """A bubblewrap whose other half is killed in the middle of its set-up waited for it for ever once."""
     open_or_skip().close()
