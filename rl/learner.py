@@ -255,9 +255,8 @@ class Learner:
             whole = self.ranks.total(loss.item())[0]  # on every rank, so that none goes on alone
             if not math.isfinite(whole):
                 raise NonFiniteError(f"the loss is {whole} in RL step {self.steps + 1}")
-            (
-                loss * self.ranks.size
-            ).backward()  # the denominators are global: the gradient is a sum over ranks
+            # The denominators are global: the gradient is to be a sum over ranks, not their mean.
+            (loss * self.ranks.size).backward()
             total += policy.item()
             value_total += 0.0 if value is None else value.item()
         norm = self._clip_gradients()

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import credit
+from .advantages import zero_variance_fraction
 from .batch_metrics import batch_metrics
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
@@ -186,7 +188,11 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
 
         metrics = batch_metrics(sampled) | learned | advantages.metrics | tasks.summary() | clock.laps
         metrics["retokenized"] = retokenized(sampled, run.codec)
-        metrics["zero_variance"] = _zero_variance(sampled)
+        metrics["zero_variance"] = zero_variance_fraction(
+            np.array([t.reward for t in sampled]),
+            np.array([t.group for t in sampled]),
+            np.array([t.graded for t in sampled]),
+        )
         metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(clock.laps["rollout_s"], 1e-9)
         metrics["memory_mb"] = peak_memory_mb()
         alarms = history.add_step(metrics)
@@ -301,11 +307,6 @@ def _informative(batch: Sequence[Trajectory]) -> list[int]:
         if trajectory.graded:
             rewards[trajectory.group].add(trajectory.reward)
     return [group for group, found in rewards.items() if len(found) > 1]
-
-
-def _zero_variance(batch: Sequence[Trajectory]) -> float:
-    groups = {t.group for t in batch}
-    return 1 - len(_informative(batch)) / max(len(groups), 1)
 
 
 async def _evaluate(run: Run, step: int, label: str) -> float:
