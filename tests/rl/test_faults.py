@@ -159,6 +159,7 @@ async def test_killed_for_three_seconds(tokenizer, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_killed_for_two_minutes(tokenizer, tmp_path, monkeypatch):
     kinds = await suffer(ChatCodec(tokenizer), tmp_path, 120, monkeypatch)
     accounted(kinds)

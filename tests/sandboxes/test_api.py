@@ -210,6 +210,7 @@ def _unsafe() -> quintain.sandboxes.BoxSandbox:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("tier", "not_promised"),
     [("bwrap-per-box", set()), ("landlock", {"snapshot-restored"})],
@@ -277,6 +278,7 @@ def test_landlock_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(os.geteuid() != 0, reason="is about what root can start as another user")
 @pytest.mark.parametrize("tier", ["full", "landlock"])
 def test_an_ordinary_user_has_the_same_sandbox(tier: str) -> None:

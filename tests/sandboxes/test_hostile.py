@@ -44,6 +44,7 @@ def test_held_on_docker(case: Hostile, on_docker: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("tier", ["bwrap-per-box", "landlock"])
 def test_held_on_the_lesser_tiers(tier: str, host: Host) -> None:
     try:
@@ -56,6 +57,7 @@ def test_held_on_the_lesser_tiers(tier: str, host: Host) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(os.geteuid() != 0, reason="is about what root can start as another user")
 @pytest.mark.parametrize("tier", ["full", "landlock"])
 def test_held_for_an_ordinary_user(tier: str) -> None:

@@ -82,6 +82,7 @@ async def mixed_runs(pool: Pool, count: int) -> dict[Reason, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_soak_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     others = descendants(os.getpid())
@@ -168,6 +169,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_supervisor_killed_while_it_starts_leaves_nothing() -> None:
     """A bubblewrap whose other half is killed in the middle of its set-up waited for it for ever once."""
     open_or_skip().close()

@@ -151,6 +151,7 @@ def test_no_process_is_left_after_closing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_call_is_answered_while_workers_are_killed_at_random() -> None:
     seconds = float(os.environ.get("QUINTAIN_LOAD_SECONDS", "20"))
     stop = time.monotonic() + seconds

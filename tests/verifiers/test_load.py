@@ -38,6 +38,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_every_call_is_answered_while_both_pools_lose_workers() -> None:
     try:
         pool = open_pool(limits=Limits(wall_s=5, memory_mb=256))
