@@ -8,6 +8,7 @@ reply. What a subclass returns is checked here, once, for everybody above.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
@@ -116,8 +117,8 @@ class TextEnv(gymnasium.Env[str, str]):
 
     _apart = frozenset(
         {
-            "_books", "_judged_episode", "_np_random", "_np_random_seed", "_episodes", "_definition", "_opened",
-            "observation_space", "action_space", "spec", "render_mode",
+            "_books", "_judged_episode", "_judged_s", "_np_random", "_np_random_seed", "_episodes", "_definition",
+            "_opened", "observation_space", "action_space", "spec", "render_mode",
         }
     )  # fmt: skip
     """Attributes that are no part of a state, or are kept in it by themselves."""
@@ -159,6 +160,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self._opened: list[Closable] = []
         self._books: Books | None = None
         self._judged_episode: Episode | None = None
+        self._judged_s = 0.0
         self._episodes = 0
         self._definition: Mapping[str, Any] | None = None
 
@@ -212,6 +214,11 @@ class TextEnv(gymnasium.Env[str, str]):
         return self._judged_episode
 
     @property
+    def judged_s(self) -> float:
+        """Seconds of wall clock that the verifier has taken in this episode, evidence included."""
+        return self._judged_s
+
+    @property
     def schemas(self) -> list[dict[str, Any]]:
         """The tools as a chat template or a server wants them; none where the format writes them into the prompt."""
         return [tool.schema for tool in self.tools] if self.format.native else []
@@ -248,7 +255,7 @@ class TextEnv(gymnasium.Env[str, str]):
             task = Task(task.id, text_of(opening), task.answer, task.info)
         if self.system_prompt is not None:
             opening.insert(0, system_message(self.system_prompt))
-        self._books, self._judged_episode = Books(task, list(opening)), None
+        self._books, self._judged_episode, self._judged_s = Books(task, list(opening)), None, 0.0
         return text_of(opening), {"task_id": task.id, "messages": opening}
 
     def step(self, action: str) -> Answer:
@@ -264,7 +271,7 @@ class TextEnv(gymnasium.Env[str, str]):
             turn = checked(said, self)
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
-                score = self.verifier(self._episode(books, reply, self.evidence()))
+                score = self._judge(self.verifier, books, reply)
             answer = self._answer(books, reply, turn, score)
         except InfrastructureError as failure:
             answer = self._broken(books, reply, failure)
@@ -284,7 +291,7 @@ class TextEnv(gymnasium.Env[str, str]):
             turn = checked(said, self)
             score = turn.score
             if score is None and self.verifier is not None and self._ends(books, turn):
-                score = await self.verifier.acall(self._episode(books, reply, await self.aevidence()))
+                score = await self._ajudge(self.verifier, books, reply)
             answer = self._answer(books, reply, turn, score)
         except InfrastructureError as failure:
             answer = self._broken(books, reply, failure)
@@ -318,6 +325,7 @@ class TextEnv(gymnasium.Env[str, str]):
         other._np_random_seed = None
         other._books = None
         other._judged_episode = None
+        other._judged_s = 0.0
         other._episodes = 0
         other._opened = []
         other.observation_space = copy.copy(self.observation_space)
@@ -392,6 +400,20 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def _ends(self, books: Books, turn: Turn) -> bool:
         return turn.done or (self.max_turns is not None and books.turns >= self.max_turns)
+
+    def _judge(self, verifier: Verifier, books: Books, reply: Reply) -> Score:
+        began = time.monotonic()
+        try:
+            return verifier(self._episode(books, reply, self.evidence()))
+        finally:
+            self._judged_s += time.monotonic() - began
+
+    async def _ajudge(self, verifier: Verifier, books: Books, reply: Reply) -> Score:
+        began = time.monotonic()
+        try:
+            return await verifier.acall(self._episode(books, reply, await self.aevidence()))
+        finally:
+            self._judged_s += time.monotonic() - began
 
     def _episode(self, books: Books, reply: Reply, evidence: Any) -> Episode:
         if not isinstance(evidence, Mapping):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..tools.chat import Message, Reply
 from ..tools.errors import UserError, nearest
-from ..verifiers.base import Task
+from ..verifiers.base import Episode, Task
 from .base import Answer, TextEnv
 from .card import Card
 from .choice import chosen
@@ -127,6 +127,16 @@ class MixtureEnv(TextEnv):
     def messages(self) -> list[Message]:
         """The conversation so far, a new list."""
         return [] if self._playing is None else self._playing[1].messages
+
+    @property
+    def judged_episode(self) -> Episode | None:
+        """The episode as the member's verifier saw it; None if none has judged it (yet)."""
+        return None if self._playing is None else self._playing[1].judged_episode
+
+    @property
+    def judged_s(self) -> float:
+        """Seconds that the member's verifier has taken in this episode."""
+        return 0.0 if self._playing is None else self._playing[1].judged_s
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

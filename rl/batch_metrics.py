@@ -42,9 +42,27 @@ def batch_metrics(batch: Sequence[Trajectory]) -> dict[str, float]:
         # Where an episode's time goes; a retry is an episode that was played more than once.
         "engine_wait_s": _mean([t.timing.engine_s for t in batch]),
         "environment_wait_s": _mean([t.timing.environment_s for t in batch]),
+        "verifier_wait_s": _mean([t.timing.verifier_s for t in batch]),
         "retried": _mean([t.timing.attempts > 1 for t in batch]),
         **_ungraded_kinds(batch),
     }
+
+
+def time_split(batch: Sequence[Trajectory], rollout_s: float) -> dict[str, float]:
+    """Return the seconds of a rollout by what its episodes waited for: engine, environment, verifier.
+
+    Episodes run side by side, so the wall time is shared out in proportion to what they waited together; the three
+    add up to `rollout_s`.
+    """
+    waits = {
+        "rollout_engine_s": sum(t.timing.engine_s for t in batch),
+        "rollout_environment_s": sum(t.timing.environment_s for t in batch),
+        "rollout_verifier_s": sum(t.timing.verifier_s for t in batch),
+    }
+    total = sum(waits.values())
+    if total <= 0:
+        return dict.fromkeys(waits, 0.0) | {"rollout_engine_s": rollout_s}
+    return {name: rollout_s * waited / total for name, waited in waits.items()}
 
 
 def _group_std(graded: Sequence[Trajectory]) -> float:

@@ -166,7 +166,11 @@ async def play_episode(
         samples=record.samples,
         seed=start.seed,
         task=start.task,
-        timing=Timing(record.waits["engine"], record.waits["environment"]),
+        timing=Timing(
+            record.waits["engine"],
+            record.waits["environment"] - env.judged_s,
+            verifier_s=env.judged_s,
+        ),
     )
 
 

@@ -128,6 +128,7 @@ async def _tried(
             spent.engine_s + trajectory.timing.engine_s,
             spent.environment_s + trajectory.timing.environment_s,
             spent.attempts + 1,
+            spent.verifier_s + trajectory.timing.verifier_s,
         )
         pause = PAUSE_S * 2 ** (spent.attempts - 1)
         again = loop.time() + pause

@@ -18,7 +18,7 @@ import torch
 
 from . import credit
 from .advantages import zero_variance_fraction
-from .batch_metrics import batch_metrics
+from .batch_metrics import batch_metrics, time_split
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
 from .engines.scripted import DemonstratorEngine
@@ -193,6 +193,7 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             np.array([t.group for t in sampled]),
             np.array([t.graded for t in sampled]),
         )
+        metrics |= time_split(sampled, clock.laps["rollout_s"])
         metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(clock.laps["rollout_s"], 1e-9)
         metrics["memory_mb"] = peak_memory_mb()
         alarms = history.add_step(metrics)

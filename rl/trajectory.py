@@ -61,9 +61,11 @@ class Timing:
     engine_s: float = 0.0
     """Waiting for replies."""
     environment_s: float = 0.0
-    """In the environment: its start, its steps with their tools and its verifier."""
+    """In the environment: its start and its steps with their tools."""
     attempts: int = 1
     """How often the episode was played: more than once where something of ours failed at first."""
+    verifier_s: float = 0.0
+    """In the environment's verifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,8 @@ class Trajectory:
             "task": self.task,
         }
         if exact:
-            record["timing"] = [self.timing.engine_s, self.timing.environment_s, self.timing.attempts]
+            spent = self.timing
+            record["timing"] = [spent.engine_s, spent.environment_s, spent.attempts, spent.verifier_s]
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from quintain.rl.batch_metrics import batch_metrics
-from quintain.rl.trajectory import StopReason, Turn
+from quintain.rl.batch_metrics import batch_metrics, time_split
+from quintain.rl.trajectory import StopReason, Timing, Turn
 from quintain.verifiers.base import Score
 
 
@@ -50,6 +50,7 @@ def test_the_metrics_of_a_batch(batch):
             "ungraded": 1 / 3,
             "engine_wait_s": 0.0,
             "environment_wait_s": 0.0,
+            "verifier_wait_s": 0.0,
             "retried": 0.0,
             "ungraded/infrastructure": 1 / 3,
         }
@@ -61,4 +62,22 @@ def test_an_ungraded_episode_is_in_no_other_metric(batch):
     with_it = batch_metrics(batch)
     assert {k: v for k, v in with_it.items() if not k.startswith("ungraded")} == {
         k: v for k, v in without.items() if not k.startswith("ungraded")
+    }
+
+
+def test_the_time_of_a_rollout_is_shared_out_by_what_its_episodes_waited_for(batch):
+    waits = [Timing(3.0, 1.0, verifier_s=0.0), Timing(3.0, 0.5, verifier_s=0.5)]
+    played = [dataclasses.replace(t, timing=waited) for t, waited in zip(batch, waits, strict=False)]
+    assert time_split(played, 4.0) == {
+        "rollout_engine_s": 3.0,
+        "rollout_environment_s": 0.75,
+        "rollout_verifier_s": 0.25,
+    }
+
+
+def test_episodes_that_waited_for_nothing_are_the_engines_time(batch):
+    assert time_split(batch, 2.0) == {
+        "rollout_engine_s": 2.0,
+        "rollout_environment_s": 0.0,
+        "rollout_verifier_s": 0.0,
     }

@@ -58,7 +58,7 @@ async def test_an_episode_is_on_disk_when_anybody_sees_it(codec, path: Path):
 async def test_a_trajectory_comes_back_to_the_last_digit(trajectory, path: Path):
     one = dataclasses.replace(
         trajectory([1, 2, 3], "..x", logprobs=[0.0, 0.0, -0.1234567890123456]),
-        timing=Timing(1.25, 0.5, 2),
+        timing=Timing(1.25, 0.5, 2, 0.125),
         samples=[0, 1],
         seed=2**62 + 1,
         task=7,

@@ -17,6 +17,7 @@ from quintain.rl.engines.scripted import ScriptedEngine
 from quintain.rl.rollout import Start, UngradedError, rollout
 from quintain.rl.trajectory import StopReason
 from quintain.tools.errors import InfrastructureError
+from quintain.verifiers.base import Score, Verifier
 
 WIDE = RolloutConfig(turn_tokens=512, episode_tokens=2048)
 
@@ -341,3 +342,18 @@ async def test_the_time_of_an_episode_is_booked_where_it_was_spent(codec):
     (found,) = await rollout(Talk(max_turns=2), ScriptedEngine(slow), codec, starts(1), WIDE)
     assert 0.1 <= found.timing.engine_s < 0.2 <= found.timing.environment_s < 0.4
     assert "timing" not in found.to_json()
+
+
+async def test_the_time_of_the_verifier_is_booked_apart(codec):
+    class Slow(Verifier):
+        def score(self, episode):
+            return Score(1.0)
+
+        async def ascore(self, episode):
+            await asyncio.sleep(0.1)
+            return Score(1.0)
+
+    (found,) = await rollout(Talk(max_turns=1, verifier=Slow()), saying(codec), codec, starts(1), WIDE)
+    assert found.timing.verifier_s >= 0.1
+    assert found.timing.environment_s >= 0
+    assert found.score.value == 1.0
