@@ -1,12 +1,28 @@
-"""Muon for matrices with AdamW for the rest, as one optimiser."""
+"""How weights are moved: Muon for matrices with AdamW for the rest, as one optimiser; the schedule of the rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+def schedule(step: int, steps: int, warmup: int, final: float) -> float:
+    """Return the factor on the learning rate at `step` (from 0): up linearly, then down linearly to `final`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(steps - 1 - warmup, 1)
+    return 1 - (1 - final) * min(done, 1.0)
+
+
+def decay_groups(trained: Sequence[Tensor], weight_decay: float, lr: float) -> list[dict[str, Any]]:
+    """Return the groups of an optimiser: matrices decay; norms and biases are left alone."""
+    return [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay, "lr": lr},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, "lr": lr},
+    ]
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -26,8 +26,8 @@ from .attention import enable_packing, packed_rows
 from .chat import ChatCodec
 from .config import SftConfig
 from .forward import plain
-from .learner import NonFiniteError, schedule
-from .optim import MuonAdamW
+from .learner import NonFiniteError
+from .optim import MuonAdamW, schedule
 from .packing import PackedBatch, pack
 from .trajectory import StopReason, Trajectory, Turn
 

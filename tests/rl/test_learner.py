@@ -14,7 +14,8 @@ from quintain.rl import forward
 from quintain.rl.config import RlConfig
 from quintain.rl.credit import Credit
 from quintain.rl.forward import token_logprobs
-from quintain.rl.learner import Learner, NonFiniteError, schedule
+from quintain.rl.learner import Learner, NonFiniteError
+from quintain.rl.optim import schedule
 from quintain.rl.packing import pack
 from quintain.tools.errors import UserError
 

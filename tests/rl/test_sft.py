@@ -13,8 +13,8 @@ import torch
 from quintain.rl.chat import ChatCodec
 from quintain.rl.config import SftConfig
 from quintain.rl.forward import token_logprobs
-from quintain.rl.learner import NonFiniteError, schedule
-from quintain.rl.optim import MuonAdamW
+from quintain.rl.learner import NonFiniteError
+from quintain.rl.optim import MuonAdamW, schedule
 from quintain.rl.packing import pack
 from quintain.rl.sft import read_demonstrations, warm_start
 from quintain.tools.errors import UserError
