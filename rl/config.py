@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import Field, model_validator
@@ -31,6 +31,8 @@ from .config_types import (
     warmup_fits,
 )
 from .rl_config import RlConfig
+
+AnyConfig = TypeVar("AnyConfig", bound=Section)
 
 
 class RunConfig(Section):
@@ -338,6 +340,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Values of options are TOML literals, bare words are strings, `none` unsets an optional value.
     Raises `UserError`, with the place and the nearest valid name, for whatever cannot be understood.
     """
+    return load_section(Config, path, overrides)
+
+
+def load_section(kind: type[AnyConfig], path: Path, overrides: Sequence[str] = ()) -> AnyConfig:
+    """Read a config of another kind, such as a stage's, as `load_config` does; `name` defaults to the file's."""
     table = read_toml(path)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "run"
-    return build(Config, {"name": name, **table}, overrides, source=str(path))
+    return build(kind, {"name": name, **table}, overrides, source=str(path))

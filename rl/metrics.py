@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Phase = Literal["prepare", "sft", "eval", "rl", "done"]
+Phase = Literal["prepare", "sft", "eval", "rl", "train", "check", "done"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
@@ -31,7 +31,7 @@ class Event:
     """Something that happened in a run."""
 
     phase: Phase
-    """Which part of the run: `prepare`, `sft`, `eval`, `rl` or `done`."""
+    """Which part of the run: `prepare`, `sft`, `eval`, `rl`, `done`, or in a stage `train` and `check`."""
     step: int
     """How many steps of the phase are done; for `eval` the RL steps done so far."""
     steps: int

@@ -10,7 +10,7 @@ import errno
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,8 @@ USAGE = 2
 """The exit code for what the person can put right."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
+CONFIGURED = {"train", "sft", "dpo", "reward-model", "recipe"}
+"""The commands whose options with dots are values of the config."""
 
 app = typer.Typer(
     name="quintain",
@@ -67,7 +69,7 @@ def train(
     """
     from rich.console import Console
 
-    from .rl.config import load_config
+    from .rl.config import Config, load_config
     from .run_folder import make_run_dir, resumed_config
     from .tools.errors import UserError
 
@@ -82,7 +84,7 @@ def train(
         raise UserError(f"--resume {resume} continues in that folder: leave --run-dir {run_dir} out")
 
     given = load_config(config, overrides) if config is not None else None
-    chosen = resumed_config(resume, given, overrides) if resume is not None else given
+    chosen = resumed_config(resume, given, overrides, kind=Config) if resume is not None else given
     assert chosen is not None  # one of the two was given
     if chosen.sft is None and chosen.rl is None:
         raise UserError(f"{config or resume}: nothing to train: add a section [sft], [rl] or both")
@@ -94,7 +96,7 @@ def train(
     if _follows():
         from .rl.train import train as train_run
 
-        _hush_libraries()
+        hush_libraries()
         train_run(chosen, Path(os.devnull))
         return
     folder = resume if resume is not None else make_run_dir(chosen, run_dir)
@@ -120,11 +122,16 @@ def _check_env(config: Config) -> None:
 
 def _check_libraries(config: Config) -> None:
     """Refuse to begin where a library that the run needs is missing."""
-    from .tools.errors import UserError
-
     needs = {"torch": "train", "transformers": "train", "trl": "train"}
     if config.engine.kind == "vllm":
         needs["vllm"] = "vllm"
+    check_libraries(needs)
+
+
+def check_libraries(needs: Mapping[str, str]) -> None:
+    """Refuse to begin where a library is missing; `needs` says which extra brings each module."""
+    from .tools.errors import UserError
+
     for module, extra in needs.items():
         if importlib.util.find_spec(module) is None:
             raise UserError(f'{module} is not installed: pip install "quintain[{extra}]"')
@@ -135,27 +142,27 @@ def _run(config: Config, folder: Path, console: Console, *, resume: bool) -> Non
     from .rl.train import train as train_run
     from .run_folder import discard_unused, records_of
 
-    _hush_libraries()
+    hush_libraries()
     title = f"{config.name} · {config.env.id} · seed {config.seed} · {folder}"
     try:
         with Display(title, console, earlier=records_of(folder)) as display:
             train_run(config, folder, display, resume=resume)
     except KeyboardInterrupt:
-        _write_report(folder)
+        write_the_report(folder)
         print(f"\nstopped; resume with: quintain train --resume {folder}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     except Exception:
         if not resume:
             discard_unused(folder)
         if folder.exists():
-            _write_report(folder)
+            write_the_report(folder)
             print(f"what the run has written is in {folder}", file=sys.stderr)
         raise
-    _write_report(folder)
+    write_the_report(folder)
     print_summary(console, folder, records_of(folder))
 
 
-def _hush_libraries() -> None:
+def hush_libraries() -> None:
     """Keep the progress bars and notices of libraries out of our display."""
     import warnings
 
@@ -166,7 +173,8 @@ def _hush_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch)\b")
 
 
-def _write_report(folder: Path) -> None:
+def write_the_report(folder: Path) -> None:
+    """Write the report of a run, and say so where that fails: it is no reason to fail the run."""
     from .report import write_report
 
     try:
@@ -492,8 +500,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def take_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate `--dotted.options value` of `train` (and `--name`, `--threads`, `--sft`, `--rl`) from the rest."""
-    if not arguments or arguments[0] != "train":
+    """Separate `--dotted.options value` of `train` and the stages (and `--name`, `--sft` ...) from the rest."""
+    if not arguments or arguments[0] not in CONFIGURED:
         return list(arguments), []
     rest: list[str] = []
     overrides: list[str] = []

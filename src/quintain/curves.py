@@ -146,6 +146,20 @@ PANELS: Sequence[tuple[str, str, str, Mapping[str, str], bool]] = (
     ("sft", "Warm start: loss", "nats per token", {"loss": "loss"}, False),
     ("sft", "Warm start: token accuracy", "", {"token_accuracy": "share"}, True),
     ("sft", "Warm start: speed", "tokens per second", {"tokens_per_s": "tokens/s"}, False),
+    ("train", "Loss", "", {"loss": "loss"}, False),
+    ("check", "Loss on held-out rows", "", {"loss": "loss"}, False),
+    ("train", "Chosen above rejected", "share of the pairs", {"rewards/accuracies": "share"}, True),
+    ("check", "Chosen above rejected, held out", "share of the pairs", {"rewards/accuracies": "share"}, True),
+    ("train", "Margin", "of the implicit rewards", {"rewards/margins": "margin"}, False),
+    (
+        "train",
+        "Implicit rewards",
+        "",
+        {"rewards/chosen": "chosen", "rewards/rejected": "rejected"},
+        False,
+    ),
+    ("train", "Token accuracy", "most likely token is the right one", {"token_accuracy": "share"}, True),
+    ("train", "Gradient norm of the stage", "before clipping", {"grad_norm": "norm"}, False),
 )
 
 

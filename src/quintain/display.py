@@ -26,11 +26,15 @@ from .run_folder import headline_metric, stages
 PLAIN_EVERY_S = 5.0
 """Plain lines come at most this often, except the first and last of a phase, evaluations and messages."""
 
+TRAINED: tuple[Phase, ...] = ("sft", "rl", "train")
+"""The phases that count steps."""
 TITLES: Mapping[Phase, str] = {
     "prepare": "prepare",
     "sft": "warm start",
     "eval": "evaluate",
     "rl": "learn by RL",
+    "train": "train",
+    "check": "check",
     "done": "done",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -99,7 +103,7 @@ class Display:
             track.began, track.first_step = now, event.step
         track.step, track.steps = event.step, event.steps
         track.latest.update(event.metrics)
-        if event.phase == "sft" and "loss" in event.metrics:
+        if event.phase in ("sft", "train") and "loss" in event.metrics:
             track.history.append(event.metrics["loss"])
         if event.phase == "rl" and "reward" in event.metrics:
             track.history.append(event.metrics["reward"])
@@ -115,16 +119,16 @@ class Display:
 
     def _print_line(self, event: Event, now: float) -> None:
         new = event.phase != self._last_phase
-        ends = event.phase in ("sft", "rl") and 0 < event.steps <= event.step
+        ends = event.phase in TRAINED and 0 < event.steps <= event.step
         if event.metrics:
-            due = new or ends or event.phase == "eval" or now - self._last_line >= PLAIN_EVERY_S
+            due = new or ends or event.phase in ("eval", "check") or now - self._last_line >= PLAIN_EVERY_S
         else:
             due = event.phase in ("prepare", "done") or (new and event.phase == "sft")
         if not due:
             return
         self._last_line, self._last_phase = now, event.phase
         parts = [f"[{_duration(now - self._began)}]", event.phase]
-        if event.steps and event.phase in ("sft", "rl"):
+        if event.steps and event.phase in TRAINED:
             parts.append(f"{event.step}/{event.steps}")
         if event.phase == "eval":
             parts.append(_label(event))
@@ -133,7 +137,7 @@ class Display:
         if event.metrics:
             parts += [f"{name} {value}" for name, value in _figures(event.phase, event.metrics)]
         left = self._time_left(event.phase, now)
-        if left is not None and event.phase in ("sft", "rl") and not ends:
+        if left is not None and event.phase in TRAINED and not ends:
             parts.append(f"eta {_duration(left)}")
         self._console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
 
@@ -150,8 +154,7 @@ class Display:
         lines: list[Text | Table] = [
             _clipped(Text.assemble((self.title, "bold"), f"  {_duration(now - self._began)}"))
         ]
-        trained: tuple[Phase, ...] = ("sft", "rl")
-        bars = [phase for phase in trained if phase in self._tracks]
+        bars = [phase for phase in TRAINED if phase in self._tracks]
         if self._phase in ("prepare", "eval"):
             bars.insert(len(bars) if self._phase == "eval" else 0, self._phase)
         lines += [self._bar(phase, now, width) for phase in bars]
@@ -162,7 +165,7 @@ class Display:
         track = self._tracks[phase]
         grid = Table.grid(padding=(0, 1))
         title = _clipped(Text(f"{TITLES[phase]:<11}", "bold cyan" if phase == self._phase else "dim"))
-        counted = phase in ("sft", "rl") and track.steps > 0
+        counted = phase in TRAINED and track.steps > 0
         count = Text(f"{track.step}/{track.steps}" if counted else "", no_wrap=True)
         cells: list[Text | ProgressBar] = [title]
         bar = min(40, width - 36)
@@ -182,7 +185,7 @@ class Display:
 
     def _numbers(self, width: int, *, fancy: bool) -> list[Text | Table]:
         lines: list[Text | Table] = []
-        phase: Phase = "rl" if "rl" in self._tracks else "sft"
+        phase: Phase = next((one for one in ("rl", "train") if one in self._tracks), "sft")
         track = self._tracks.get(phase)
         if track is not None and track.latest:
             figures = Text("  ")
@@ -308,6 +311,19 @@ SHOWN: Mapping[Phase, Sequence[tuple[str, str, str]]] = {
         ("kl", "kl", "{:.4f}"),
         ("entropy", "entropy", "{:.3f}"),
         ("tokens_per_s", "tokens/s", "{:,.0f}"),
+    ],
+    "train": [
+        ("loss", "loss", "{:.4f}"),
+        ("rewards/accuracies", "accuracy", "{:.1%}"),
+        ("rewards/margins", "margin", "{:.3f}"),
+        ("token_accuracy", "token accuracy", "{:.1%}"),
+        ("tokens_per_s", "tokens/s", "{:,.0f}"),
+    ],
+    "check": [
+        ("loss", "loss", "{:.4f}"),
+        ("rewards/accuracies", "accuracy", "{:.1%}"),
+        ("accuracy", "accuracy", "{:.1%}"),
+        ("token_accuracy", "token accuracy", "{:.1%}"),
     ],
     "eval": [
         ("success_greedy", "greedy", "{:.1%}"),

@@ -112,6 +112,7 @@ def _facts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         return value
 
     facts = [
+        ("stage", at("stage")),
         ("environment", at("env", "id")),
         ("model", at("model", "path")),
         ("engine", at("engine", "kind")),
@@ -134,7 +135,8 @@ def _status(config: Mapping[str, Any], records: Sequence[Record]) -> str:
         if done >= total or _reached(section.get("stop_at"), records):
             return "finished"
         return f"{name} step {done} of {total}"
-    return ""
+    trained = [record.step for record in records if record.phase == "train"]
+    return f"step {trained[-1]}, not finished" if trained else ""
 
 
 def _reached(stop_at: object, records: Sequence[Record]) -> bool:

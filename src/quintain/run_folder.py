@@ -12,9 +12,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from .rl.config import Config, load_config
+from pydantic import BaseModel
+
+from .rl.config import Config, load_section
 from .rl.metrics import Record, read_metrics
+from .rl.stages.stage_config import StageConfig
 from .rl.trajectory import Trajectory
 from .tools.errors import UserError
 
@@ -23,8 +27,12 @@ METRICS = "metrics.jsonl"
 TRAJECTORIES = "trajectories"
 REPORT = "report.html"
 
+RunLike = Config | StageConfig
+"""A config of a run: of `quintain train` or of a stage."""
+C = TypeVar("C", Config, StageConfig)
 
-def make_run_dir(config: Config, at: Path | None = None) -> Path:
+
+def make_run_dir(config: RunLike, at: Path | None = None) -> Path:
     """Make the folder of a new run with its `config.toml` and return it.
 
     `at` names the folder itself; otherwise it is the next free `<run.dir>/<name>-seed<seed>-<n>`. Raises
@@ -48,7 +56,7 @@ def make_run_dir(config: Config, at: Path | None = None) -> Path:
     return folder
 
 
-def _next_free(config: Config) -> Path:
+def _next_free(config: RunLike) -> Path:
     parent = config.run.dir
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +81,8 @@ def discard_unused(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def resumed_config(folder: Path, given: Config | None, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of the run in `folder`.
+def resumed_config(folder: Path, given: C | None, overrides: Sequence[str] = (), *, kind: type[C]) -> C:
+    """Return the config of the run in `folder`, which is of the given kind.
 
     Raises `UserError` where the folder holds no run, or where `given` (a config file) or the options ask for
     another config than the run began with.
@@ -83,8 +91,8 @@ def resumed_config(folder: Path, given: Config | None, overrides: Sequence[str] 
     if not stored.is_file():
         what = "there is no such folder" if not folder.exists() else f"it has no {CONFIG}"
         raise UserError(f"--resume {folder}: not a run ({what}); name the folder that a run has made")
-    config = load_config(stored)
-    wanted = load_config(stored, overrides) if given is None else given
+    config = load_section(kind, stored)
+    wanted = load_section(kind, stored, overrides) if given is None else given
     differences = _differences(config, wanted)
     if differences:
         raise UserError(
@@ -95,7 +103,7 @@ def resumed_config(folder: Path, given: Config | None, overrides: Sequence[str] 
     return config
 
 
-def _differences(began: Config, wanted: Config) -> list[str]:
+def _differences(began: BaseModel, wanted: BaseModel) -> list[str]:
     def flat(table: Mapping[str, object], at: str = "") -> Iterator[tuple[str, object]]:
         for key, value in table.items():
             if isinstance(value, Mapping) and value:

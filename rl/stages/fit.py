@@ -1,0 +1,263 @@
+"""TRL's trainers under our frame: our rows and masks go in, our metrics and checkpoints come out, a kill costs nothing.
+
+The order of the rows is drawn before anything is trained, from the run's seed, so a run that goes on sees exactly the
+rows that it would have seen. Optimiser, schedule, checkpoints and random states are ours; the loss is TRL's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...tools.errors import UserError
+from ..checkpoint import load_weights, save_checkpoint
+from ..learner import NonFiniteError, schedule
+from ..metrics import Event, peak_memory_mb
+from ..optim import MuonAdamW
+from ..seeds import derive, generator
+from .stage import StageRun
+from .stage_config import OptimConfig
+
+RENAMED = {"learning_rate": "lr", "mean_token_accuracy": "token_accuracy"}
+"""Metrics of TRL under our names; others keep theirs."""
+LEFT_OUT = {"epoch", "num_tokens", "total_flos", "train_loss", "step"}
+RUNTIME = ("runtime", "per_second")
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """What is trained, and what a checkpoint of it holds beside."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    chat_template: str
+    """Saved with every checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a trainer of TRL is to do."""
+
+    trainer: type[Any]
+    """Such as `trl.DPOTrainer`."""
+    config: type[Any]
+    """Its config, such as `trl.DPOConfig`."""
+    options: Mapping[str, Any]
+    """Options of that config beside the common ones."""
+    rows: int
+    """Rows to train on; their indices are 0 to rows - 1."""
+    held_out: int
+    """Rows to evaluate on; their indices follow."""
+    collate: Callable[[Sequence[int]], dict[str, Any]]
+    """Makes the trainer's batch of the rows with these indices."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments of the trainer."""
+    prepared: Callable[[Any], None] = lambda trainer: None
+    """Called with the trainer before its first step, the weights of a resumed run in place."""
+    around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    """What the training runs inside of."""
+
+
+def plan(rows: int, optim: OptimConfig, seed: int) -> list[int]:
+    """Return the indices of the rows in the order they are learned: whole steps, every epoch in an order of its own.
+
+    Raises `UserError` where there are no rows.
+    """
+    if rows < 1:
+        raise UserError("there are no rows to learn from")
+    steps = optim.steps or max(1, round(optim.epochs * rows / optim.batch))
+    order: list[int] = []
+    epoch = 0
+    while len(order) < steps * optim.batch:
+        order += generator(seed, "order", epoch).permutation(rows).tolist()
+        epoch += 1
+    return order[: steps * optim.batch]
+
+
+def make_optimizer(model: PreTrainedModel, optim: OptimConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of the trainable weights."""
+    if optim.optimizer == "muon":
+        return MuonAdamW(model, lr=optim.lr, muon_lr=optim.muon_lr, weight_decay=optim.weight_decay)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay)
+
+
+def fit(run: StageRun[Any], trainee: Trainee, task: Task, optim: OptimConfig, *, eval_every: int = 0) -> None:
+    """Train, evaluate and save as the configs say, from the beginning or from where the run was stopped.
+
+    The last step leaves a checkpoint. Raises `NonFiniteError` for a loss that is not finite.
+    """
+    from datasets import Dataset
+
+    order = plan(task.rows, optim, run.config.seed)
+    steps = len(order) // optim.batch
+    done = 0 if run.resumed is None else run.resumed.step
+    if done >= steps:
+        return
+    model = trainee.model
+    optimizer = make_optimizer(model, optim)
+    warmup = round(optim.warmup * steps)
+    state: dict[str, Any] = {}
+    if run.resumed is not None:
+        state = run.resumed.state()
+        optimizer.load_state_dict(state["optimizer"])
+    with _generators_kept(), task.around():
+        trainer = _staged(task.trainer)(
+            model=model,
+            args=task.config(**_common(run, model, steps - done, optim), **task.options),
+            train_dataset=Dataset.from_dict({"index": order[done * optim.batch :]}),
+            eval_dataset=(
+                Dataset.from_dict({"index": list(range(task.rows, task.rows + task.held_out))})
+                if task.held_out
+                else None
+            ),
+            data_collator=lambda examples: task.collate([int(example["index"]) for example in examples]),
+            processing_class=trainee.tokenizer,
+            optimizers=(
+                optimizer,
+                torch.optim.lr_scheduler.LambdaLR(
+                    optimizer, lambda step: schedule(min(done + step, steps), steps, warmup, optim.lr_final)
+                ),
+            ),
+            **task.arguments,
+        )
+        if run.resumed is not None:
+            load_weights(run.resumed, model)
+        task.prepared(trainer)
+
+        def save(step: int) -> None:
+            save_checkpoint(
+                run.folder,
+                step,
+                model,
+                trainee.tokenizer,
+                trainee.chat_template,
+                {
+                    "optimizer": optimizer.state_dict(),
+                    "random": torch.get_rng_state(),
+                    "metrics_position": run.log.position,
+                },
+                keep=run.config.run.keep_checkpoints,
+            )
+
+        trainer.save_ours = lambda: save(done + int(trainer.state.global_step))
+        trainer.add_callback(
+            _watch(run, done, steps, eval_every if task.held_out else 0, state.get("random"))
+        )
+        if task.held_out and not done:
+            trainer.evaluate()
+        trainer.train()
+
+
+def _common(run: StageRun[Any], model: PreTrainedModel, steps: int, optim: OptimConfig) -> dict[str, Any]:
+    """Return the options that every trainer of TRL gets."""
+    seed = derive(run.config.seed, "trainer") % 2**32
+    return {
+        "output_dir": str(run.folder / ".trainer"),
+        "max_steps": steps,
+        "per_device_train_batch_size": optim.micro_batch,
+        "per_device_eval_batch_size": optim.micro_batch,
+        "gradient_accumulation_steps": optim.batch // optim.micro_batch,
+        "max_grad_norm": optim.max_grad_norm,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+        "bf16": False,
+        "fp16": False,
+        "use_cpu": model.device.type == "cpu",
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "train_sampling_strategy": "sequential",
+    }
+
+
+def _staged(trainer: type[Any]) -> type[Any]:
+    """Return a trainer that takes the data set as it is and saves our checkpoints in place of its own."""
+
+    class Staged(trainer):  # type: ignore[misc]
+        """TRL's trainer under our frame."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset  # rows come as tokens with their masks, through the collator
+
+        def _save_checkpoint(self, *_: Any, **__: Any) -> None:
+            self.save_ours()
+
+    return Staged
+
+
+def _watch(run: StageRun[Any], done: int, steps: int, eval_every: int, random_state: Any) -> Any:
+    """Return the callback that tells of each step, asks for evaluations and checkpoints, and stops at a bad loss."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        """Between the trainer and the run."""
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            nonlocal random_state
+            if random_state is not None:  # dropout goes on where the run was stopped
+                torch.set_rng_state(random_state)
+                random_state = None
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            step = done + int(state.global_step)
+            control.should_save = step == steps or step % run.config.run.checkpoint_every == 0
+            control.should_evaluate = bool(eval_every) and (step == steps or step % eval_every == 0)
+            if self.has_held_out and step == steps:
+                control.should_evaluate = True
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if not logs or "loss" not in logs:
+                return
+            step = done + int(state.global_step)
+            found = our_metrics(logs)
+            run.tell(Event("train", step, steps, found | {"memory_mb": peak_memory_mb()}))
+            if not math.isfinite(found["loss"]):
+                raise NonFiniteError(f"the loss of {run.config.stage} is {found['loss']} in step {step}")
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            step = done + int(state.global_step)
+            found = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
+            run.tell(Event("check", step, steps, our_metrics(found)))
+
+        has_held_out = False
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            self.has_held_out = more.get("eval_dataloader") is not None
+
+    return Watch()
+
+
+def our_metrics(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a log of TRL under our names, without counters and timings."""
+    return {
+        RENAMED.get(name, name): float(value)
+        for name, value in logs.items()
+        if isinstance(value, int | float) and name not in LEFT_OUT and not name.endswith(RUNTIME)
+    }
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put the process's random generators back afterwards: the trainer seeds them for itself."""
+    plain, legacy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(plain)
+            np.random.set_state(legacy)
