@@ -41,7 +41,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Train], None]:
         fake: Any = types.ModuleType("quintain.rl.train")
         fake.train = train
         monkeypatch.setitem(sys.modules, "quintain.rl.train", fake)
-        monkeypatch.setattr("quintain.cli._hush_libraries", lambda: None)
+        monkeypatch.setattr("quintain.cli.hush_libraries", lambda: None)
         monkeypatch.setattr("quintain.cli._check_libraries", lambda config: None)
 
     return put
