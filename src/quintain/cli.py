@@ -401,6 +401,73 @@ def gateway(
     )
 
 
+@app.command(
+    epilog="Example:  quintain sample quintain/Calculator-v0 split=test --model runs/my-run/checkpoints/best --out picked"
+)
+def sample(
+    env_id: Annotated[
+        str, typer.Argument(metavar="ENV", help="The environment; `quintain envs` lists them.")
+    ],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the environment.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A folder, a Hugging Face id, `smollm2`, or a model's name on a server.")
+    ] = "smollm2",
+    out: Annotated[
+        Path, typer.Option(help="The folder to write; the same command goes on in it.")
+    ] = Path("samples"),
+    method: Annotated[
+        str, typer.Option(help="best_of, majority, weighted or rejection: how to choose.")
+    ] = "best_of",
+    n: Annotated[int, typer.Option("--n", min=1, help="Episodes of each task.")] = 8,
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 50,
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            "--verifier", "-v", help="Scores the samples: an id, a JSON spec or a file; else the environment."
+        ),
+    ] = None,
+    answers: Annotated[
+        str, typer.Option(help="For votes: what is counted as an answer: number, math or text.")
+    ] = "number",
+    threshold: Annotated[float, typer.Option(help="For rejection: the least score.")] = 1.0,
+    keep: Annotated[int | None, typer.Option(min=1, help="For rejection: the most of one task.")] = None,
+    engine: Annotated[str, typer.Option(help="transformers, vllm or openai.")] = "transformers",
+    base_url: Annotated[str, typer.Option(help="With openai: the server, up to and with /v1.")] = "",
+    temperature: Annotated[float, typer.Option(help="Divides the logits.")] = 1.0,
+    turn_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of one reply.")] = 512,
+    episode_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of one episode.")] = 2048,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Sample several episodes of each task and choose: best of n, majority, weighted vote, rejection sampling."""
+    from .sample_cli import Rule, Sampled
+    from .sample_cli import sample as sample_tasks
+    from .tools.errors import UserError
+
+    if engine not in ("transformers", "vllm", "openai"):
+        raise UserError(f"--engine must be transformers, vllm or openai, got {engine!r}")
+    sample_tasks(
+        Sampled(
+            env_id,
+            _env_options(options),
+            model,
+            engine=engine,  # type: ignore[arg-type]
+            base_url=base_url,
+            tasks=tasks,
+            n=n,
+            seed=seed,
+            temperature=temperature,
+            turn_tokens=turn_tokens,
+            episode_tokens=episode_tokens,
+            device=device,
+        ),
+        Rule(method, verifier, answers, threshold, keep),  # type: ignore[arg-type]
+        out,
+    )
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
