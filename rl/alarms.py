@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from .overoptimisation import DRIFTS
+
 Steps = Sequence[Mapping[str, float]]
 """The metrics of the RL steps, oldest first."""
 
@@ -37,14 +39,28 @@ ADVICE: Mapping[str, str] = {
     "nothing to learn": "nearly all groups agree in their reward: make tasks easier or harder, or use a curriculum",
     "far from the start": "the policy has moved far from its start: lower rl.lr or raise rl.kl.coef",
     "broken calls": "most replies hold a call that cannot be read: the model needs a warm start on the format",
+    "over-optimised": "the gold falls while the reward rises: take an earlier checkpoint, raise rl.kl.coef, mend the reward",
+    "drift of length": "replies are far longer or shorter than at the start, and the gold is watched: read some",
+    "drift of disagreement": "the reward models of the ensemble agree less and less: the policy has left what they know",
+    "drift of repetition": "replies repeat themselves: does the reward pay for it?",
+    "drift of refusals": "replies refuse more than at the start: does the reward pay for it?",
+    "drift of format": "more calls cannot be read, or more replies are cut, than at the start",
     "ungraded episodes": "episodes cannot be graded: something of ours fails; the trajectories say what",
 }
 """What each alarm means and what to do."""
 
+GUARDED: Mapping[str, str] = {
+    "over-optimised": "guard/alarm_gold",
+    **{f"drift of {sign}": f"guard/alarm_{sign}" for sign in DRIFTS},
+}
+"""The alarms of the guard (`guard`), each with the metric that says it is there."""
+
 
 def _signs(steps: Steps, evaluations: Sequence[tuple[int, float]]) -> list[str]:
+    watched = next((s for s in reversed(steps) if "guard/proxy" in s), {})
+    signs = [name for name, metric in GUARDED.items() if watched.get(metric, 0.0) > 0]
     if len(steps) < 2 * WINDOW:
-        return []
+        return signs
     rules: Mapping[str, Callable[[], bool]] = {
         "entropy collapse": lambda: _late(steps, "entropy") < min(0.2 * _early(steps, "entropy"), 0.1),
         "longer replies": lambda: _late(steps, "reply_tokens") > 2 * _early(steps, "reply_tokens"),
@@ -57,7 +73,7 @@ def _signs(steps: Steps, evaluations: Sequence[tuple[int, float]]) -> list[str]:
         "broken calls": lambda: _late(steps, "parse_errors") > 0.5,
         "ungraded episodes": lambda: _late(steps, "ungraded") > 0.05,
     }
-    return [name for name, there in rules.items() if there()]
+    return signs + [name for name, there in rules.items() if there()]
 
 
 def _hacked(steps: Steps, evaluations: Sequence[tuple[int, float]]) -> bool:

@@ -135,6 +135,10 @@ class EnvConfig(Section):
     eval_kwargs: Kwargs = Field(default_factory=dict)
     """Laid over `kwargs` for held-out evaluation, for example split = "test"."""
 
+    verifier: Kwargs | None = None
+    """The spec of the reward in training, in place of the environment's own, which the id `environment` stands for in
+    it; held-out evaluation keeps its own. None trains on the environment's own."""
+
     @property
     def held_out_kwargs(self) -> dict[str, Any]:
         """What the environment of held-out evaluation is made with."""

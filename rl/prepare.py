@@ -21,6 +21,7 @@ from .learner import Learner
 from .metrics import Event, MetricsLog
 from .models import TINY, load_model, read_template
 from .ranks import Launch, Ranks
+from .rewarded import reward_of
 from .rl_config import RlConfig
 from .seeds import derive, generator
 
@@ -53,6 +54,8 @@ class Run:
 def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run:
     """Make what the config names. Raises `UserError` for what cannot be had."""
     env = registry.make(config.env.id, **config.env.kwargs)
+    if config.env.verifier is not None:
+        env.verifier = reward_of(env, config.env.verifier)
     held_out = registry.make(config.env.id, **config.env.held_out_kwargs)
     if config.rl is None and config.sft is None:
         raise UserError("the config has neither an [sft] nor an [rl] section, so there is nothing to train")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from .config_types import Count, CountOrNone, Fraction, NotNegative, Positive, Rate, Section, warmup_fits
+from .guard_config import GuardConfig
 
 Advantage = Literal["mean", "mean_std", "leave_one_out", "batch", "group_batch", "gae"]
 Loss = Literal["clip", "sequence_clip", "weighted", "likelihood"]
@@ -267,6 +268,8 @@ class RlConfig(Section):
     """The value function of PPO."""
     curriculum: CurriculumConfig | None = None
     """Which tasks come next; none plays all in turn."""
+    guard: GuardConfig | None = None
+    """Proxy against gold; none watches nothing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -292,6 +295,10 @@ class RlConfig(Section):
 
     @model_validator(mode="after")
     def _choices_fit(self) -> RlConfig:
+        if self.guard is not None and self.guard.action == "raise_kl" and not self.kl.needs_reference:
+            raise ValueError(
+                'guard.action = "raise_kl" needs the reference from the start: set kl.coef or kl.measure_every above 0'
+            )
         if self.advantage == "gae" and self.critic is None:
             raise ValueError(
                 'advantage = "gae" needs a critic: add a section [rl.critic], or use algorithm = "ppo"'

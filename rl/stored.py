@@ -16,6 +16,7 @@ from .checkpoint import checkpoints
 from .config import Config, load_config
 from .journal import FOLDER as JOURNAL
 from .journal import read
+from .rewarded import reward_of
 from .trajectory import Trajectory
 
 TRAJECTORIES = "trajectories"
@@ -94,6 +95,8 @@ def open_run(folder: Path) -> StoredRun:
     template = (path / "chat_template.jinja").read_text(encoding="utf-8")
     codec = ChatCodec(AutoTokenizer.from_pretrained(path), template)
     env = registry.make(config.env.id, **config.env.kwargs)
+    if config.env.verifier is not None:
+        env.verifier = reward_of(env, config.env.verifier)
     held_out = registry.make(config.env.id, **config.env.held_out_kwargs)
     return StoredRun(folder, config, env, held_out, codec)
 

@@ -23,6 +23,7 @@ from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
 from .engines.scripted import DemonstratorEngine
 from .evaluate import evaluate, headline
+from .guard import Guard
 from .history import History
 from .journal import Journal, clear, journal_of
 from .learner import NonFiniteError
@@ -30,6 +31,7 @@ from .metrics import Clock, Event, MetricsLog, peak_memory_mb
 from .models import TINY
 from .prepare import Run, Watcher, demonstrator, make_learner, prepare
 from .ranks import Launch, take_launch
+from .rewarded import set_step
 from .rl_config import RlConfig
 from .rollout import Start, UngradedError, raise_if_ungraded, rollout
 from .seeds import derive
@@ -152,7 +154,9 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
     learner = _learner(run, rl, last)
     delivery = DeliveryCheck(run.engine, run.model, config.rollout.temperature)
     tasks = TaskStream(run.env, rl, config.seed)
-    history = History(run.folder, learner.steps if last is None else last.step)
+    begun = learner.steps if last is None else last.step
+    history = History(run.folder, begun)
+    guard = Guard.of_run(config, run.folder, run.env, run.held_out, run.codec, begun)
     if last is None:
         _save(run, 0, {"learner": learner.state(), "tasks": tasks.state()})
     else:
@@ -160,6 +164,7 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
         tasks.restore(last.state()["tasks"])
     for step in range(learner.steps + 1, rl.steps + 1):
         clock = Clock()
+        set_step(run.env, step)
         batch, sampled = await _sample(run, rl, tasks, step)
         clock.lap("rollout_s")
         if config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0:
@@ -196,6 +201,7 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
         metrics |= time_split(sampled, clock.laps["rollout_s"])
         metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(clock.laps["rollout_s"], 1e-9)
         metrics["memory_mb"] = peak_memory_mb()
+        metrics |= await guard.look(step, kept, metrics, learner)
         alarms = history.add_step(metrics)
         run.tell(Event("rl", step, rl.steps, metrics | {"alarms": float(len(alarms))}, "; ".join(alarms)))
 
@@ -204,6 +210,7 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             success = await _evaluate(run, step, "after" if step == rl.steps else "during")
         best = success is not None and history.add_evaluation(step, success)
         done = rl.stop_at is not None and success is not None and success >= rl.stop_at
+        done = done or metrics.get("guard/stop", 0.0) > 0
         if done or best or step == rl.steps or step % config.run.checkpoint_every == 0:
             state = {"learner": learner.state(), "tasks": tasks.state()}
             _save(run, step, state, best=success if best else None)

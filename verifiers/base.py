@@ -116,6 +116,10 @@ class Verifier(ABC):
     def check(self, task: Task) -> None:
         """Raise `ValueError` if `task` cannot be judged (a missing or unreadable answer). Called at load."""
 
+    def at_step(self, step: int) -> Verifier:
+        """Return the verifier as it is at an RL step; itself, unless it has a schedule or holds one that has."""
+        return self
+
     @property
     def name(self) -> str:
         """What this verifier is called among the parts of a composition: the class name in snake case."""

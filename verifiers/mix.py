@@ -58,6 +58,10 @@ class WeightedSum(Verifier):
 
     __rmul__ = __mul__
 
+    def at_step(self, step: int) -> WeightedSum:
+        """Return the sum with every term at that step."""
+        return WeightedSum({name: (weight, v.at_step(step)) for name, (weight, v) in self.terms.items()})
+
     def score(self, episode: Episode) -> Score:
         """Judge with every term and add up."""
         return self._sum([verifier(episode) for _, verifier in self.terms.values()])
@@ -93,6 +97,10 @@ class Gate(Verifier):
     """What is given then."""
     threshold: float = 1.0
     """The least value of the condition that opens the gate."""
+
+    def at_step(self, step: int) -> Gate:
+        """Return the gate with both at that step."""
+        return Gate(self.condition.at_step(step), self.reward.at_step(step), self.threshold)
 
     def score(self, episode: Episode) -> Score:
         """Judge the condition, then the reward."""
@@ -133,6 +141,10 @@ class Minimum(Verifier):
     def __init__(self, verifiers: Iterable[Verifier]) -> None:
         object.__setattr__(self, "verifiers", several(verifiers, "a minimum"))
 
+    def at_step(self, step: int) -> Minimum:
+        """Return the minimum of all at that step."""
+        return Minimum(verifier.at_step(step) for verifier in self.verifiers)
+
     def score(self, episode: Episode) -> Score:
         """Judge with every verifier and take the least value."""
         return self._least([verifier(episode) for verifier in self.verifiers])
@@ -166,6 +178,10 @@ class FirstGraded(Verifier):
 
     def __init__(self, verifiers: Iterable[Verifier]) -> None:
         object.__setattr__(self, "verifiers", several(verifiers, "a first-that-decides"))
+
+    def at_step(self, step: int) -> FirstGraded:
+        """Return the same with all at that step."""
+        return FirstGraded(verifier.at_step(step) for verifier in self.verifiers)
 
     def score(self, episode: Episode) -> Score:
         """Return the first graded score, or the reasons of all."""
@@ -231,7 +247,7 @@ def _parts(named: Mapping[str, Score]) -> dict[str, float]:
     for name, score in named.items():
         if score.graded:
             parts[name] = score.value
-            if len(score.parts) > 1:
+            if len(score.parts) > 1 or any(part != score.value for part in score.parts.values()):
                 parts.update({f"{name}.{part}": value for part, value in score.parts.items()})
     return parts
 

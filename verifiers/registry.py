@@ -35,6 +35,7 @@ _BUILT_IN = {
     "endpoint": "endpoint:Endpoint",
     "reward_model": "reward_model:RewardModel",
     "weighted_sum": "mix:WeightedSum",
+    "scheduled_sum": "schedule:ScheduledSum",
     "gate": "mix:Gate",
     "minimum": "mix:Minimum",
     "first_graded": "mix:FirstGraded",
