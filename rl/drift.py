@@ -28,7 +28,9 @@ def refuses(text: str, patterns: Sequence[str] = REFUSALS) -> bool:
     return any(re.search(pattern, text[:400], re.IGNORECASE) for pattern in patterns)
 
 
-def signs(trajectories: Sequence[Trajectory], *, n: int = 3, patterns: Sequence[str] = REFUSALS) -> dict[str, float]:
+def signs(
+    trajectories: Sequence[Trajectory], *, n: int = 3, patterns: Sequence[str] = REFUSALS
+) -> dict[str, float]:
     """Return the means of the signs over episodes; empty for none.
 
     `length`: sampled tokens of an episode; `repetition`: of the tokens of each reply, see there; `refusals`: the share
@@ -38,7 +40,10 @@ def signs(trajectories: Sequence[Trajectory], *, n: int = 3, patterns: Sequence[
     if not trajectories:
         return {}
     replies = [t.ids[turn.start : turn.end] for t in trajectories for turn in t.turns]
-    last = [next((m["content"] for m in reversed(t.messages) if m["role"] == "assistant"), "") for t in trajectories]
+    last = [
+        next((m["content"] for m in reversed(t.messages) if m["role"] == "assistant"), "")
+        for t in trajectories
+    ]
     broken = [t.stop in TOO_LONG or any(turn.parse_error for turn in t.turns) for t in trajectories]
     found = {
         "length": _mean([float(t.sampled_tokens) for t in trajectories]),

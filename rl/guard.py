@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..envs.base import TextEnv
 from ..tools.errors import UserError
@@ -18,13 +18,10 @@ from .config import Config
 from .drift import signs
 from .guard_config import GuardConfig
 from .judged import judge_all
-from .metrics import Record, read_metrics
-from .overoptimisation import DRIFTS, Point, clustered_mean, correlation, drifted, fallen
+from .metrics import read_metrics
+from .overoptimisation import PREFIX, Point, clustered_mean, correlation, drifted, fallen, points_of
 from .rewarded import reward_of
 from .trajectory import Trajectory
-
-PREFIX = "guard/"
-"""What the names of its metrics begin with."""
 
 
 class Leash(Protocol):
@@ -133,30 +130,6 @@ class Guard:
         """Whether a window has passed since the coefficient was raised last."""
         assert self.config is not None
         return not self.raised or step - self.raised[-1] >= self.config.window * self.config.every
-
-
-def points_of(records: Sequence[Record]) -> list[Point]:
-    """Return what a guard has measured, from the records of a run."""
-    found = []
-    for record in records:
-        named: dict[str, Any] = {
-            name.removeprefix(PREFIX): value
-            for name, value in record.metrics.items()
-            if name.startswith(PREFIX)
-        }
-        if record.phase == "rl" and {"proxy", "gold"} <= named.keys():
-            found.append(
-                Point(
-                    record.step,
-                    named["proxy"],
-                    named["gold"],
-                    named.get("proxy_se", math.nan),
-                    named.get("gold_se", math.nan),
-                    named.get("distance", math.nan),
-                    {name: named[name] for name in DRIFTS if name in named},
-                )
-            )
-    return found
 
 
 def _whole_groups(batch: Sequence[Trajectory], most: int) -> list[Trajectory]:

@@ -25,11 +25,11 @@ class GuardConfig(Section):
     """Measurements whose mean is compared; an alarm needs twice as many."""
     fall: Annotated[float, Field(ge=0, le=1)] = 0.05
     """The least fall of the gold, from its best, that counts."""
-    sigmas: NotNegative = 4.0
+    sigmas: NotNegative = 5.0
     """That fall in standard errors: the best of many measurements is partly luck."""
     action: Literal["report", "stop", "raise_kl"] = "report"
     """What an alarm does: it is shown; the run ends with a checkpoint; or `kl.coef` is raised."""
-    act_on: Annotated[list[Sign], Field(min_length=1)] = Field(default_factory=lambda: ["gold"])
+    act_on: Annotated[list[Sign], Field(min_length=1)] = ["gold"]
     """Which alarms do that; the others are shown."""
     kl_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
     """With raise_kl: what the coefficient is multiplied by, at most once a window."""

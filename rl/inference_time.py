@@ -105,7 +105,9 @@ def _voted(answers: Sequence[str | None], weights: Sequence[float], *, ungraded:
         if answer is not None:
             first.setdefault(answer, place)
             sums.setdefault(answer, []).append(weight)
-    totals = {answer: math.fsum(found) for answer, found in sums.items()}  # the order of samples must not matter
+    totals = {
+        answer: math.fsum(found) for answer, found in sums.items()
+    }  # the order of samples must not matter
     ranked = sorted(totals, key=lambda answer: (-totals[answer], first[answer]))
     silent = sum(answer is None for answer in answers) - ungraded
     return Choice(
@@ -199,7 +201,6 @@ def choose(
         raise UserError(f"the method must be one of {', '.join(METHODS)}, got {method!r}")
     finished = ["" if t.stop in CUT_SHORT else last_reply(t) for t in trajectories]
     found = [
-        answer if text else None
-        for answer, text in zip(answers_of(finished, answers), finished, strict=True)
+        answer if text else None for answer, text in zip(answers_of(finished, answers), finished, strict=True)
     ]
     return majority(found) if method == "majority" else weighted_vote(found, given)

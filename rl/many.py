@@ -24,6 +24,11 @@ def check(config: Config) -> None:
         raise UserError(
             "torchrun shares the work of [rl], which this config lacks: start it without torchrun"
         )
+    if config.rl.guard is not None and config.rl.guard.action == "raise_kl":
+        raise UserError(
+            'rl.guard.action = "raise_kl" does not go with torchrun, whose ranks each hold the coefficient: use '
+            '"stop" or "report", or one process'
+        )
     if config.engine.kind != "transformers":
         raise UserError(
             f"engine.kind = {config.engine.kind!r} does not go with torchrun: use transformers, or one process"

@@ -10,8 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .metrics import Record
+
+
+PREFIX = "guard/"
+"""What the names of a guard's metrics begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,9 @@ class Fall:
         )
 
 
-def fallen(points: Sequence[Point], *, window: int = 3, fall: float = 0.05, sigmas: float = 4.0) -> Fall | None:
+def fallen(
+    points: Sequence[Point], *, window: int = 3, fall: float = 0.05, sigmas: float = 5.0
+) -> Fall | None:
     """Say whether the gold has fallen from its best while the proxy has risen or stayed.
 
     Means of `window` points are compared: the last ones with the best of those before that overlap with none of them.
@@ -122,7 +132,11 @@ class Law:
 
     def __call__(self, distance: float) -> float:
         """Return the gold at a distance of at least 0."""
-        return self.start if distance <= 0 else self.start + distance * (self.alpha - self.beta * math.log(distance))
+        return (
+            self.start
+            if distance <= 0
+            else self.start + distance * (self.alpha - self.beta * math.log(distance))
+        )
 
     @property
     def peak(self) -> float | None:
@@ -139,6 +153,30 @@ def fit_law(points: Sequence[Point]) -> Law | None:
     rise = np.array([p.gold for p in usable]) - points[0].gold
     (alpha, beta), *_ = np.linalg.lstsq(np.stack([d, -d * np.log(d)], axis=1), rise, rcond=None)
     return Law(points[0].gold, float(alpha), float(beta))
+
+
+def points_of(records: Sequence[Record]) -> list[Point]:
+    """Return what a guard has measured, from the records of a run."""
+    found = []
+    for record in records:
+        named: dict[str, Any] = {
+            name.removeprefix(PREFIX): value
+            for name, value in record.metrics.items()
+            if name.startswith(PREFIX)
+        }
+        if record.phase == "rl" and {"proxy", "gold"} <= named.keys():
+            found.append(
+                Point(
+                    record.step,
+                    named["proxy"],
+                    named["gold"],
+                    named.get("proxy_se", math.nan),
+                    named.get("gold_se", math.nan),
+                    named.get("distance", math.nan),
+                    {name: named[name] for name in DRIFTS if name in named},
+                )
+            )
+    return found
 
 
 def correlation(proxy: Sequence[float], gold: Sequence[float]) -> float:

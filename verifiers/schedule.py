@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,7 +52,7 @@ class ScheduledSum(Verifier):
             if set(term) != {"weight", "verifier"} or not isinstance(term["verifier"], Verifier):
                 raise TypeError(f"the term {name!r} must have a weight and a verifier, got {term!r:.100}")
             places = [step for step, _ in _points(name, term["weight"])]
-            if any(later <= earlier for earlier, later in zip(places, places[1:], strict=False)):
+            if any(later <= earlier for earlier, later in itertools.pairwise(places)):
                 raise ValueError(f"the steps of {name!r} must ascend, got {places}")
             steps.update(places)
         for step in sorted(steps):
@@ -68,7 +69,9 @@ class ScheduledSum(Verifier):
     @property
     def weights(self) -> dict[str, float]:
         """The weights now."""
-        return {name: weight_at(_points(name, term["weight"]), self.step) for name, term in self.terms.items()}
+        return {
+            name: weight_at(_points(name, term["weight"]), self.step) for name, term in self.terms.items()
+        }
 
     def score(self, episode: Episode) -> Score:
         """Judge with every term and add up with the weights of the step."""

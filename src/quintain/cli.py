@@ -402,7 +402,7 @@ def gateway(
 
 
 @app.command(
-    epilog="Example:  quintain sample quintain/Calculator-v0 split=test --model runs/my-run/checkpoints/best --out picked"
+    epilog="Example:  quintain sample quintain/Calculator-v0 split=test --model my-model --out picked"
 )
 def sample(
     env_id: Annotated[
@@ -414,9 +414,9 @@ def sample(
     model: Annotated[
         str, typer.Option(help="A folder, a Hugging Face id, `smollm2`, or a model's name on a server.")
     ] = "smollm2",
-    out: Annotated[
-        Path, typer.Option(help="The folder to write; the same command goes on in it.")
-    ] = Path("samples"),
+    out: Annotated[Path, typer.Option(help="The folder to write; the same command goes on in it.")] = Path(
+        "samples"
+    ),
     method: Annotated[
         str, typer.Option(help="best_of, majority, weighted or rejection: how to choose.")
     ] = "best_of",

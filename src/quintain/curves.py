@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .charts import Series, Zone, chart, smooth
 from .rl.metrics import Record
+from .rl.overoptimisation import points_of
 from .run_folder import Stages, headline_metric, records_of, stages
 from .tools.errors import UserError
 
@@ -115,6 +116,25 @@ class Panel:
 
 PANELS: Sequence[tuple[str, str, str, Mapping[str, str], bool]] = (
     ("rl", "Reward", "mean of a step's episodes", {"reward": "reward"}, False),
+    (
+        "rl",
+        "Proxy and gold",
+        "the reward that is trained on, and the judgement that is not",
+        {"guard/proxy": "proxy", "guard/gold": "gold"},
+        False,
+    ),
+    (
+        "rl",
+        "Drift",
+        "signs that a reward is being played",
+        {
+            "guard/repetition": "repeated n-grams",
+            "guard/refusals": "refusals",
+            "guard/format": "broken form",
+        },
+        True,
+    ),
+    ("rl", "Disagreement", "of the reward models, in logits", {"guard/disagreement": "sigma"}, False),
     ("rl", "KL", "from the model at the start of RL, nats per token", {"kl": "KL"}, False),
     ("rl", "Entropy", "how undecided the policy is, nats per token", {"entropy": "entropy"}, False),
     ("rl", "Length", "sampled tokens of a reply", {"reply_tokens": "tokens"}, False),
@@ -185,7 +205,29 @@ def panels(records: Sequence[Record]) -> list[Panel]:
         latest = "" if not alone else f"{100 * last:.1f} %" if percent else compact(last)
         names_shown = [] if alone else [(label, colour) for colour, label in enumerate(found)]
         shown.append(Panel(title, note, latest, svg, names_shown))
+        if title == "Proxy and gold" and (over := _over_distance(records)) is not None:
+            shown.append(over)
     return shown
+
+
+def _over_distance(records: Sequence[Record]) -> Panel | None:
+    """Draw proxy and gold over the distance from the first policy; None where it was not measured."""
+    points = sorted(
+        (p for p in points_of(records) if math.isfinite(p.distance)), key=lambda point: point.distance
+    )
+    if len(points) < 2:
+        return None
+    named = {"proxy": [(p.distance, p.proxy) for p in points], "gold": [(p.distance, p.gold) for p in points]}
+    series = [Series(label, found, "dots", colour) for colour, (label, found) in enumerate(named.items())]
+    title, last = "Proxy and gold over KL", points[-1].distance
+    svg = chart(
+        series,
+        title=title,
+        y_range=(0.0, None),
+        x_ticks=[(at, f"{at:.2g}") for at in (last * part / 4 for part in range(5))],
+    )
+    note = "by the square root of an episode's KL from the first policy"
+    return Panel(title, note, "", svg, [(label, colour) for colour, label in enumerate(named)])
 
 
 def plot_learning_curve(run_dir: Path, out: Path) -> None:

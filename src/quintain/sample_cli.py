@@ -105,7 +105,9 @@ def sample(what: Sampled, rule: Rule, out: Path, console: Console | None = None)
     _claim(what, out)
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("sampling", total=None)
-        found = asyncio.run(_sampled(what, verifier, out, lambda n, of: progress.update(bar, completed=n, total=of)))
+        found = asyncio.run(
+            _sampled(what, verifier, out, lambda n, of: progress.update(bar, completed=n, total=of))
+        )
     rows: list[str] = []
     choices: list[tuple[Choice, list[Score], list[Score]]] = []
     for group in sorted({t.group for t, _ in found}):
@@ -170,7 +172,10 @@ async def _sampled(what: Sampled, verifier: Any, out: Path, tell: Any) -> list[t
         from .rl.text_codec import TextCodec
 
         settings = EngineConfig.model_validate(
-            {"kind": "openai", "openai": {"model": what.model, **({"base_url": what.base_url} if what.base_url else {})}}
+            {
+                "kind": "openai",
+                "openai": {"model": what.model, **({"base_url": what.base_url} if what.base_url else {})},
+            }
         )
         engine: Any = OpenAIChatEngine(settings.openai)
         codec = TextCodec()
@@ -190,7 +195,9 @@ async def _sampled(what: Sampled, verifier: Any, out: Path, tell: Any) -> list[t
         for group in range(count)
         for member in range(what.n)
     ]
-    limits = RolloutConfig(turn_tokens=min(what.turn_tokens, what.episode_tokens), episode_tokens=what.episode_tokens)
+    limits = RolloutConfig(
+        turn_tokens=min(what.turn_tokens, what.episode_tokens), episode_tokens=what.episode_tokens
+    )
     finished = 0
 
     def on_finish(trajectory: object) -> None:

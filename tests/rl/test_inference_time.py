@@ -108,7 +108,15 @@ def test_the_command_samples_chooses_and_goes_on(
     from quintain.cli import main
 
     out = tmp_path / "picked"
-    command = ["sample", "quintain/Calculator-v0", "max_turns=1", "--model", str(model_folder), "--out", str(out)]
+    command = [
+        "sample",
+        "quintain/Calculator-v0",
+        "max_turns=1",
+        "--model",
+        str(model_folder),
+        "--out",
+        str(out),
+    ]
     sizes = ["--tasks", "2", "--n", "3", "--turn-tokens", "4", "--episode-tokens", "200", "--device", "cpu"]
     assert main([*command, *sizes]) == 0
     rows = (out / "samples.jsonl").read_text().splitlines()
@@ -120,7 +128,9 @@ def test_the_command_samples_chooses_and_goes_on(
     (out / "samples.jsonl").write_text("".join(row + "\n" for row in rows[:2]) + rows[2][:30])  # killed
     assert main([*command, *sizes, "--method", "rejection", "--threshold", "0"]) == 0
     again = (out / "samples.jsonl").read_text().splitlines()
-    untimed = [json.dumps({k: v for k, v in json.loads(row).items() if k != "timing"}) for row in sorted(again)]
+    untimed = [
+        json.dumps({k: v for k, v in json.loads(row).items() if k != "timing"}) for row in sorted(again)
+    ]
     assert untimed == [
         json.dumps({k: v for k, v in json.loads(row).items() if k != "timing"}) for row in first
     ]

@@ -32,6 +32,7 @@ from quintain.verifiers import (
 )
 from quintain.verifiers.base import Episode
 from quintain.verifiers.registry import SpecError, from_spec, known_ids, register, to_spec
+from quintain.verifiers.schedule import ScheduledSum
 from quintain.verifiers.verify import read_rows, summary, verify_rows
 from quintain.verify_cli import verify
 
@@ -61,6 +62,13 @@ SPECS: list[tuple[Verifier, dict[str, Any]]] = [
     (
         Minimum([FinalNumber(), Instructions("loose")]),
         {"id": "minimum", "verifiers": [{"id": "final_number"}, {"id": "instructions", "mode": "loose"}]},
+    ),
+    (
+        ScheduledSum({"right": {"weight": [[0, 1.0], [50, 0.5]], "verifier": FinalNumber()}}),
+        {
+            "id": "scheduled_sum",
+            "terms": {"right": {"weight": [[0, 1.0], [50, 0.5]], "verifier": {"id": "final_number"}}},
+        },
     ),
     (FirstGraded([FinalNumber()]), {"id": "first_graded", "verifiers": [{"id": "final_number"}]}),
 ]
