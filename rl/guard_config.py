@@ -10,6 +10,7 @@ from .config_types import Count, Kwargs, NotNegative, Positive, Section
 from .drift import REFUSALS
 
 Sign = Literal["gold", "length", "disagreement", "repetition", "refusals", "format"]
+_GOLD: list[Sign] = ["gold"]
 
 
 class GuardConfig(Section):
@@ -29,7 +30,7 @@ class GuardConfig(Section):
     """That fall in standard errors: the best of many measurements is partly luck."""
     action: Literal["report", "stop", "raise_kl"] = "report"
     """What an alarm does: it is shown; the run ends with a checkpoint; or `kl.coef` is raised."""
-    act_on: Annotated[list[Sign], Field(min_length=1)] = ["gold"]
+    act_on: Annotated[list[Sign], Field(min_length=1)] = Field(default_factory=lambda: _GOLD[:])
     """Which alarms do that; the others are shown."""
     kl_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
     """With raise_kl: what the coefficient is multiplied by, at most once a window."""
