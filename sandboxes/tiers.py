@@ -101,7 +101,7 @@ _ATTACKS: tuple[tuple[str, str, str], ...] = (
     (
         "sees the host's processes",
         "python",
-        "import os; print(sum(n.isdigit() for n in os.listdir('/proc')) > 4)",
+        "import os\ntry: print(sum(n.isdigit() for n in os.listdir('/proc')) > 4)\nexcept OSError: print(False)",
     ),
     (
         "reaches a network",

@@ -35,7 +35,6 @@ app = typer.Typer(
     help="Teach language models to solve tasks whose answers can be verified.",
     epilog="First run:  quintain train examples/calculator_agent.toml",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -497,7 +496,17 @@ def version() -> None:
 
 
 app.add_typer(sandbox_cli.app, name="sandbox")
-app.command()(sandbox_cli.doctor)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can do: training, engines, sandboxes; what is missing, and what to install for it.
+
+    The exit code is 1 where no sandbox works: programs of a model cannot be run safely there.
+    """
+    from .doctor import examine
+
+    raise typer.Exit(0 if examine(print) else 1)
 
 
 @app.command(

@@ -1,6 +1,6 @@
-"""The commands for sandboxes: `quintain sandbox check | run | shell`, and `quintain doctor`.
+"""The commands for sandboxes: `quintain sandbox check | run | shell`.
 
-The main command line mounts `app` and `doctor`. Everything heavy is imported inside the commands.
+The main command line mounts `app`. Everything heavy is imported inside the commands.
 """
 
 from __future__ import annotations
@@ -164,38 +164,3 @@ def _talk(call: Callable[..., Any], prompt: str) -> None:
             typer.echo("[interrupted at its time limit]", err=True)
         if result.restarted:
             typer.echo("[the interpreter ended; the next line meets a fresh one]", err=True)
-
-
-def doctor() -> None:
-    """Say what this machine can do: which sandboxes work, what is missing, and the fix."""
-    import asyncio
-    import platform
-
-    from .sandboxes import SandboxUnavailable, Tier
-    from .sandboxes.local import GAPS
-    from .sandboxes.tiers import probe
-
-    typer.echo(
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {platform.machine()}"
-    )
-    works = False
-    for report in asyncio.run(probe()):
-        asked = report.works and report.tier == Tier.LANDLOCK
-        works = works or (report.works and not asked)
-        note = "; used only when asked for (min_tier='landlock'), since it has gaps:" if asked else ""
-        typer.echo(f"  {'ok ' if report.works else 'NO '} local, {report.tier}: {report.reason}{note}")
-        for name, why in GAPS[report.tier].items() if report.works else ():
-            typer.echo(f"        does not promise {name}: {why}")
-    try:
-        from .sandboxes.docker import connect
-
-        client = connect()
-        version = client.version()
-        typer.echo(f"  ok  docker: engine {version.get('Version')}, API {version.get('ApiVersion')}")
-        client.close()
-        works = True
-    except SandboxUnavailable as error:
-        typer.echo(f"  NO  docker: {error}")
-    if not works:
-        typer.echo("No sandbox works here: programs of a model cannot be run safely on this machine.")
-    raise typer.Exit(0 if works else 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -295,3 +297,18 @@ def test_report_builds_the_page_again(
     folder = make_run(rl_steps=5)
     assert main(["report", str(folder)]) == 0
     assert capsys.readouterr().out == f"{folder}/report.html\n"
+
+
+def test_a_shell_completes_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "quintain"],
+        env={
+            **os.environ,
+            "_QUINTAIN_COMPLETE": "complete_bash",
+            "COMP_WORDS": "quintain tr",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["train"]

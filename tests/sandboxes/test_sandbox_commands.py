@@ -1,4 +1,4 @@
-"""`quintain sandbox run | shell | check` and `quintain doctor`, as a person meets them."""
+"""`quintain sandbox run | shell | check`, as a person meets them."""
 
 from __future__ import annotations
 
@@ -118,12 +118,3 @@ def test_check_tries_the_promises_that_are_named(capsys: pytest.CaptureFixture[s
     assert lines[0] == "kept    A Python program runs, and what it prints comes back."
     assert lines[1].startswith("kept    Programs run as an ordinary user")
     assert lines[2].startswith("2 of 2 promises kept by local, in ")
-
-
-def test_doctor_names_every_tier_and_what_it_does_not_promise(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor"]) == 0
-    stdout = capsys.readouterr().out
-    for tier in ("full", "bwrap-per-box", "landlock"):
-        assert f"local, {tier}: " in stdout
-    assert "docker: " in stdout
-    assert "does not promise aggregate_memory: memory of a process tree is summed every 50 ms" in stdout
