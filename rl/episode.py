@@ -8,7 +8,6 @@ raised), `verifier`, `system` (an error of the operating system), or the kind of
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import traceback
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..envs.base import TextEnv
-from ..tools.chat import Message, Reply
-from ..tools.errors import InfrastructureError, UserError
+from ..tools.chat import Message
+from ..tools.errors import InfrastructureError
 from ..verifiers.base import Score
 from .chat import ChatCodec
 from .config import RolloutConfig
@@ -25,10 +24,9 @@ from .engines.base import Completion, Engine, EngineError, FinishReason, Samplin
 from .engines.scripted import Onlooker
 from .seeds import derive
 from .selfcheck import checked
+from .stage import Answered, LocalStage, Stage, StageError, failure_kind
 from .trajectory import StopReason, Timing, Trajectory, Turn
 
-EVIDENCE = 1_000_000
-"""Evidence of more characters is not kept with the trajectory."""
 CLOSE_S = 30.0
 """How long an environment may take to close; then it is left, and the trajectory's `info` says so."""
 
@@ -106,7 +104,7 @@ class _Record:
 
 
 async def play_episode(
-    env: TextEnv,
+    env: TextEnv | Stage,
     engine: Engine,
     codec: ChatCodec,
     start: Start,
@@ -115,11 +113,12 @@ async def play_episode(
     temperature: float = 1.0,
     deadline: float | None = None,
 ) -> Trajectory:
-    """Play one episode to its end, or to a limit, on an environment that is closed afterwards.
+    """Play one episode to its end, or to a limit, on an environment (here or elsewhere) that is closed afterwards.
 
     `deadline` is the loop's time at which the whole phase ends. Never raises for a failure of ours: the trajectory
     then is ungraded and keeps what was played. When it is cancelled, the environment is closed all the same.
     """
+    stage = LocalStage(env) if isinstance(env, TextEnv) else env
     record = _Record()
     info: dict[str, Any] = {}
     begun = asyncio.get_running_loop().time()
@@ -129,7 +128,7 @@ async def play_episode(
         async with asyncio.timeout_at(deadline if phase_first else ends) as clock:
             if deadline is not None and begun >= deadline:
                 await asyncio.sleep(0)  # too late to begin: the timeout ends it here
-            score, stop = await _play(env, engine, codec, start, limits, temperature, record, info)
+            score, stop = await _play(stage, engine, codec, start, limits, temperature, record, info)
     except TimeoutError as error:
         if clock.expired():
             stop = StopReason.PHASE_TIME if phase_first else StopReason.EPISODE_TIME
@@ -147,12 +146,12 @@ async def play_episode(
         score, stop = _failed(error, record, info), StopReason.ERROR
     finally:
         engine.release(start.id)
-        await _close(env, info)
+        await _close(stage, info)
     record.unasked()
     record.wait_for("")
     return Trajectory(
         id=start.id,
-        task_id=env.task.id if env.task is not None else f"seed {start.seed}",
+        task_id=f"seed {start.seed}" if stage.task_id is None else stage.task_id,
         group=start.group,
         ids=record.ids,
         mask=record.mask,
@@ -168,14 +167,14 @@ async def play_episode(
         task=start.task,
         timing=Timing(
             record.waits["engine"],
-            record.waits["environment"] - env.judged_s,
-            verifier_s=env.judged_s,
+            record.waits["environment"] - stage.judged_s,
+            verifier_s=stage.judged_s,
         ),
     )
 
 
 async def _play(
-    env: TextEnv,
+    stage: Stage,
     engine: Engine,
     codec: ChatCodec,
     start: Start,
@@ -184,13 +183,12 @@ async def _play(
     record: _Record,
     info: dict[str, Any],
 ) -> tuple[Score, StopReason]:
-    options = None if start.task is None else {"task": start.task}
-    _, answer = env.reset(seed=start.seed % 2**32, options=options)
-    schemas = env.schemas
+    opening = await stage.areset(start.seed, start.task, shown=isinstance(engine, Onlooker))
+    schemas = opening.schemas
     sampler_seed = start.seed if start.sampler_seed is None else start.sampler_seed
     if isinstance(engine, Onlooker):
-        engine.look(start.id, env)
-    record.messages.extend(answer["messages"])
+        engine.look(start.id, stage.played)
+    record.messages.extend(opening.messages)
     record.given(codec.prompt(record.messages, schemas))
     while True:
         room, cut = _room(record.seen, limits, engine.context_length)
@@ -219,18 +217,17 @@ async def _play(
             record.turns.append(Turn(begin, len(record.ids), 0.0))
             record.messages.append({"role": "assistant", "content": text})
             return _unfinished(record, limits), cut
-        _, reward, terminated, truncated, answer = await env.astep(text)
-        record.turns.append(_turn(begin, len(record.ids), float(reward), answer))
-        record.messages.append(answer["reply"].as_message())
-        new = answer["messages"]
-        if terminated or truncated:
+        answer = await stage.astep(text)
+        record.turns.append(_turn(begin, len(record.ids), answer))
+        record.messages.append(answer.reply)
+        new = answer.messages
+        if answer.score is not None:
             record.messages.extend(new)
-            info.update(_judged(env, text))
-            score: Score = answer["score"]
-            if not score.graded:
-                info["kind"] = _kind_of(score)
-                return score, StopReason.ERROR
-            return score, StopReason.TERMINATED if terminated else StopReason.TRUNCATED
+            info.update(answer.judged)
+            if not answer.score.graded:
+                info["kind"] = _kind_of(answer.score)
+                return answer.score, StopReason.ERROR
+            return answer.score, StopReason.TERMINATED if answer.terminated else StopReason.TRUNCATED
         grows = codec.grows(record.messages, new, schemas)
         record.messages.extend(new)
         if len(record.turns) == limits.turns:
@@ -261,16 +258,8 @@ def _too_long(seen: int, limits: RolloutConfig, context: int) -> str:
     )
 
 
-def _turn(start: int, end: int, reward: float, info: dict[str, Any]) -> Turn:
-    reply: Reply = info["reply"]
-    return Turn(
-        start=start,
-        end=end,
-        reward=reward,
-        tool_calls=len(reply.tool_calls),
-        tool_errors=sum(result.error is not None for result in info.get("tool_results", ())),
-        parse_error=reply.parse_error is not None,
-    )
+def _turn(start: int, end: int, answer: Answered) -> Turn:
+    return Turn(start, end, answer.reward, answer.tool_calls, answer.tool_errors, answer.parse_error)
 
 
 def _unfinished(record: _Record, limits: RolloutConfig) -> Score:
@@ -283,36 +272,15 @@ def _unfinished(record: _Record, limits: RolloutConfig) -> Score:
     return Score(min(max(total, 0.0), 1.0), reason=reason)
 
 
-def _judged(env: TextEnv, text: str) -> dict[str, Any]:
-    """Return what the verifier saw and the conversation does not tell, so that it can be judged again."""
-    seen = env.judged_episode
-    if seen is None:
-        return {}
-    found: dict[str, Any] = {} if seen.reply == text else {"judged": str(seen.reply)}
-    if seen.evidence:
-        try:
-            plain = json.dumps(dict(seen.evidence))
-        except (TypeError, ValueError) as error:
-            return {**found, "no_evidence": f"it is no plain JSON data: {error}"}
-        if len(plain) > EVIDENCE:
-            return {**found, "no_evidence": f"it has {len(plain)} characters, {EVIDENCE} are kept"}
-        found["evidence"] = json.loads(plain)
-    return found
-
-
 def _failed(error: BaseException, record: _Record, info: dict[str, Any]) -> Score:
     """Book a failure of ours and return the score that says so."""
+    if isinstance(error, StageError):
+        info["traceback"], info["kind"] = error.trace, error.kind
+        return Score.ungraded(error.reason)
     info["traceback"] = "".join(traceback.format_exception(error))
-    if isinstance(error, InfrastructureError):
-        info["kind"] = error.kind
-    elif record.at == "engine" or isinstance(error, EngineError):
-        info["kind"] = "engine"
-    elif isinstance(error, UserError):
-        info["kind"] = "setup"
-    elif isinstance(error, OSError):
-        info["kind"] = "system"
-    else:
-        info["kind"] = "environment"
+    of_engine = record.at == "engine" or isinstance(error, EngineError)
+    named = isinstance(error, InfrastructureError)  # it says itself whose it is
+    info["kind"] = "engine" if of_engine and not named else failure_kind(error)
     return Score.ungraded(f"{type(error).__name__}: {error}")
 
 
@@ -322,9 +290,9 @@ def _kind_of(score: Score) -> str:
     return rest.partition(":")[0] if what == "infrastructure" else "verifier"
 
 
-async def _close(env: TextEnv, info: dict[str, Any]) -> None:
+async def _close(stage: Stage, info: dict[str, Any]) -> None:
     """Close an environment; a cancellation meanwhile waits until that is done."""
-    closing = asyncio.ensure_future(env.aclose())
+    closing = asyncio.ensure_future(stage.aclose())
     cancelled = None
     try:
         await asyncio.wait({closing}, timeout=CLOSE_S)

@@ -13,6 +13,7 @@ from .engines.base import Engine
 from .journal import Journal
 from .rollout import Start, rollout
 from .seeds import derive
+from .stage import Stage
 from .trajectory import Trajectory
 
 
@@ -27,6 +28,7 @@ async def evaluate(
     label: str,
     on_finish: Callable[[Trajectory], None] | None = None,
     journal: Journal | None = None,
+    stage: Callable[[], Stage] | None = None,
 ) -> tuple[dict[str, float], list[Trajectory]]:
     """Play the held-out problems and return the metrics and the trajectories.
 
@@ -35,6 +37,8 @@ async def evaluate(
     problems' means, as the samples of a problem are no independent trials. With several samples, `pass@k` is the
     probability that the best of k succeeds, for k = 1, 2, 4 ... Metrics by tag (`Task.info["tag"]`) have the tag
     after a slash.
+
+    `stage` makes the place that an episode is played in, see `rollout`.
     """
     count = config.problems
     if env.tasks is not None and env.tasks.size is not None:
@@ -67,6 +71,7 @@ async def evaluate(
             on_finish=on_finish,
             journal=journal,
             breaker=True,
+            stage=stage,
         )
         played += found
         metrics.update(_successes(found, f"success_{kind}", env))

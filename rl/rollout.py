@@ -18,6 +18,7 @@ from .config import RolloutConfig
 from .engines.base import Engine
 from .episode import Start, play_episode
 from .journal import Journal
+from .stage import Stage
 from .trajectory import Timing, Trajectory
 
 __all__ = ["FINAL", "Start", "UngradedError", "play_episode", "raise_if_ungraded", "rollout"]
@@ -52,6 +53,7 @@ async def rollout(
     journal: Journal | None = None,
     breaker: bool = False,
     enough: Callable[[Sequence[Trajectory]], bool] | None = None,
+    stage: Callable[[], Stage] | None = None,
 ) -> list[Trajectory]:
     """Play one episode for every start and return them in that order.
 
@@ -67,6 +69,8 @@ async def rollout(
             so on in the order of `starts`, as soon as these are all done; with the first True they are what is
             returned, and later groups are cancelled or dropped. Only the order of the draw decides, never
             the time that an episode took, so quick episodes are not preferred.
+        stage: makes the place that an episode is played in, for environments of the same definition elsewhere
+            (`RayWorkers.stage`).
 
     Whatever ends it (an error, a cancellation), all environments are closed before it returns.
     """
@@ -74,13 +78,14 @@ async def rollout(
     gate = asyncio.Semaphore(limits.concurrency)
     deadline = None if limits.phase_s is None else loop.time() + limits.phase_s
     stored = journal.finished(starts) if journal is not None else {}
+    make = env.fresh if stage is None else stage
     watch = _Watch(starts, limits.max_ungraded if breaker else None, enough)
 
     async def one(start: Start) -> Trajectory:
         trajectory = stored.get(start.id)
         if trajectory is None:
             async with gate:
-                trajectory = await _tried(env, engine, codec, start, limits, temperature, deadline)
+                trajectory = await _tried(make, engine, codec, start, limits, temperature, deadline)
             if journal is not None:
                 journal.add(trajectory)
         if on_finish is not None:
@@ -105,7 +110,7 @@ async def rollout(
 
 
 async def _tried(
-    env: TextEnv,
+    make: Callable[[], TextEnv | Stage],
     engine: Engine,
     codec: ChatCodec,
     start: Start,
@@ -122,7 +127,7 @@ async def _tried(
     spent = Timing(attempts=0)
     while True:
         trajectory = await play_episode(
-            env.fresh(), engine, codec, start, limits, temperature=temperature, deadline=deadline
+            make(), engine, codec, start, limits, temperature=temperature, deadline=deadline
         )
         spent = Timing(
             spent.engine_s + trajectory.timing.engine_s,

@@ -24,7 +24,8 @@ from .base import Completion, EngineError, FinishReason, Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ...envs.base import TextEnv
+    from ..stage import Played
+
 
 UNKNOWN = -1
 """The weight version of what a server sampled: only the server knows."""
@@ -158,9 +159,9 @@ class OpenAIChatEngine(_Served):
 
     def __init__(self, config: OpenAIConfig) -> None:
         super().__init__(config)
-        self._played: dict[str, TextEnv] = {}
+        self._played: dict[str, Played] = {}
 
-    def look(self, session: str, env: TextEnv) -> None:
+    def look(self, session: str, env: Played) -> None:
         """Take note that `session` is played in `env`, which has just been reset."""
         self._played[session] = env
 

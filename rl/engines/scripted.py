@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from ...envs.base import Policy, TextEnv
+from ...envs.base import Policy
+from ..stage import Played
 from .base import Completion, EngineError, FinishReason, Sampling
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ ENDLESS = 2**31
 class Onlooker(Protocol):
     """An engine that is shown the episodes it plays in, which a model never is: it may know the answer."""
 
-    def look(self, session: str, env: TextEnv) -> None:
+    def look(self, session: str, env: Played) -> None:
         """Take note that `session` is played in `env`, which has just been reset."""
         ...
 
@@ -111,9 +112,9 @@ class DemonstratorEngine(ScriptedEngine):
         super().__init__(lambda ids, sampling: ())
         self.version = -1  # no weights have written this
         self._write, self._codec = demonstrator, codec
-        self._played: dict[str, tuple[TextEnv, np.random.Generator | None]] = {}
+        self._played: dict[str, tuple[Played, np.random.Generator | None]] = {}
 
-    def look(self, session: str, env: TextEnv) -> None:
+    def look(self, session: str, env: Played) -> None:
         """Take note of the episode."""
         self._played[session] = (env, None)
 
