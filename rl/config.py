@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from .config_file import build, read_toml
 from .config_types import (
+    BoardsConfig,
     Count,
     CountOrNone,
     Device,
@@ -35,7 +36,7 @@ from .rl_config import RlConfig
 AnyConfig = TypeVar("AnyConfig", bound=Section)
 
 
-class RunConfig(Section):
+class RunConfig(BoardsConfig):
     """Where the run is written and how often."""
 
     dir: File = Path("runs")
@@ -48,8 +49,6 @@ class RunConfig(Section):
     """RL steps between two checkpoints."""
     save_trajectories_every: CountOrNone = 1
     """RL steps between two steps whose trajectories are written; 0 writes those of evaluations only."""
-    tensorboard: bool = False
-    """Write TensorBoard event files beside `metrics.jsonl`."""
 
 
 class TinyModelConfig(Section):

@@ -39,6 +39,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
+class BoardsConfig(Section):
+    """Where metrics go besides `metrics.jsonl`; nowhere by default."""
+
+    tensorboard: bool = False
+    """Write TensorBoard event files beside `metrics.jsonl`."""
+    wandb: bool = False
+    """Log to Weights & Biases too; without a login, or with WANDB_MODE=offline, nothing leaves the run folder."""
+    trackio: bool = False
+    """Log to trackio too, on this machine unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL names another place."""
+    project: Name = "quintain"
+    """The project that the run belongs to there; its name is that of the run folder."""
+
+
 S = TypeVar("S", bound=Section)
 
 

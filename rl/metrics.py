@@ -13,14 +13,11 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from typing import Any, Literal, get_args
 
 Phase = Literal["prepare", "sft", "eval", "rl", "train", "check", "done"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -40,6 +37,10 @@ class Event:
     """Numbers by name; empty for a mere sign of progress, which is shown and not recorded."""
     message: str = ""
     """A few words for a person: what is being prepared, which evaluation this is."""
+
+
+Watcher = Callable[[Event], None]
+"""Who is told what happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,15 @@ class MetricsLog:
     """Appends the events of a run to `metrics.jsonl`; use it as a context manager or call `close`.
 
     An existing file is continued, after its last whole line or after `position` (what `position` said when
-    the checkpoint was made that the run resumes from). Where `tensorboard` is a folder, event files are
-    written there too.
+    the checkpoint was made that the run resumes from).
     """
 
-    def __init__(self, path: Path, *, position: int | None = None, tensorboard: Path | None = None) -> None:
+    def __init__(self, path: Path, *, position: int | None = None) -> None:
         _cut(path, position)
         earlier = read_metrics(path)
         before = earlier[-1].time_s if earlier else 0.0
         self._began = time.monotonic() - before
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._board = _summary_writer(tensorboard) if tensorboard is not None else None
 
     def write(self, event: Event) -> None:
         """Record an event; one without metrics leaves no line."""
@@ -94,9 +93,6 @@ class MetricsLog:
             record["nonfinite"] = nonfinite
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
         _write_whole(self._file, line.encode())
-        if self._board is not None:
-            for name, value in event.metrics.items():
-                self._board.add_scalar(f"{event.phase}/{name}", value, event.step)
 
     @property
     def position(self) -> int:
@@ -108,9 +104,6 @@ class MetricsLog:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        if self._board is not None:
-            self._board.close()
-            self._board = None
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -204,9 +197,3 @@ def _write_whole(file: int, data: bytes) -> None:
     written = os.write(file, data)
     while written < len(data):  # a disk that was full for a moment
         written += os.write(file, data[written:])
-
-
-def _summary_writer(folder: Path) -> SummaryWriter:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder))

@@ -18,7 +18,7 @@ from .engines import make_engine
 from .engines.base import Engine
 from .engines.scripted import Demonstrator
 from .learner import Learner
-from .metrics import Event, MetricsLog
+from .metrics import Event, MetricsLog, Watcher
 from .models import TINY, load_model, read_template
 from .ranks import Launch, Ranks
 from .rewarded import reward_of
@@ -27,8 +27,6 @@ from .seeds import derive, generator
 
 CORPUS_EPISODES = 400
 """Demonstrations whose text the embedded model's tokenizer is trained on."""
-
-Watcher = Callable[[Event], None]
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ import torch
 from . import credit
 from .advantages import zero_variance_fraction
 from .batch_metrics import batch_metrics, time_split
+from .boards import recording
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
 from .engines.scripted import DemonstratorEngine
@@ -27,9 +28,9 @@ from .guard import Guard
 from .history import History
 from .journal import Journal, clear, journal_of
 from .learner import NonFiniteError
-from .metrics import Clock, Event, MetricsLog, peak_memory_mb
+from .metrics import Clock, Event, Watcher, peak_memory_mb
 from .models import TINY
-from .prepare import Run, Watcher, demonstrator, make_learner, prepare
+from .prepare import Run, demonstrator, make_learner, prepare
 from .ranks import Launch, take_launch
 from .rewarded import set_step
 from .rl_config import RlConfig
@@ -76,14 +77,9 @@ async def _train(
     found = checkpoints(run_dir) if resume else []
     last = found[-1] if found else None
     state = last.state() if last is not None else {}
-    board = run_dir / "tensorboard" if config.run.tensorboard else None
     position = state.get("metrics_position", 0) if resume else None
-    with MetricsLog(run_dir / "metrics.jsonl", position=position, tensorboard=board) as log:
-
-        def tell(event: Event) -> None:
-            log.write(event)
-            on_event(event)
-
+    settings = config.model_dump(mode="json")
+    with recording(config.run, settings, run_dir, on_event, position=position) as (log, tell):
         run = prepare(config, run_dir, log, tell)
         run.launch = launch
         try:

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...tools.errors import UserError
 from ..checkpoint import load_weights, save_checkpoint
-from ..learner import NonFiniteError, schedule
+from ..learner import NonFiniteError
 from ..metrics import Event, peak_memory_mb
-from ..optim import MuonAdamW
+from ..optim import MuonAdamW, schedule
 from ..seeds import derive, generator
 from .stage import StageRun
 from .stage_config import OptimConfig

@@ -11,21 +11,20 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ...tools.errors import UserError, nearest
+from ..boards import recording
 from ..checkpoint import STATE, Checkpoint, checkpoints
-from ..metrics import Event, MetricsLog
+from ..metrics import Event, MetricsLog, Watcher
 from .stage_config import StageConfig
 
 MODEL = "model"
 """The folder of a run that holds the finished model."""
 
 C = TypeVar("C", bound=StageConfig)
-Watcher = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +89,8 @@ def run_stage(
     found = checkpoints(folder) if resume else []
     last = found[-1] if found else None
     position = None if not resume else 0 if last is None else last.state().get("metrics_position", 0)
-    board = folder / "tensorboard" if config.run.tensorboard else None
-    with MetricsLog(folder / "metrics.jsonl", position=position, tensorboard=board) as log:
-
-        def tell(event: Event) -> None:
-            log.write(event)
-            on_event(event)
-
+    settings = config.model_dump(mode="json")
+    with recording(config.run, settings, folder, on_event, position=position) as (log, tell):
         room = importlib.import_module(find_stage(config.stage).room, __package__)
         room.run_stage(StageRun(config, folder, log, tell, last))
         saved = checkpoints(folder)

@@ -12,10 +12,21 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from ..config import ModelConfig
-from ..config_types import Count, CountOrNone, File, Fraction, Name, NotNegative, Positive, Rate, Section
+from ..config_types import (
+    BoardsConfig,
+    Count,
+    CountOrNone,
+    File,
+    Fraction,
+    Name,
+    NotNegative,
+    Positive,
+    Rate,
+    Section,
+)
 
 
-class StageRunConfig(Section):
+class StageRunConfig(BoardsConfig):
     """Where the run of a stage is written and how often."""
 
     dir: File = Path("runs")
@@ -24,8 +35,6 @@ class StageRunConfig(Section):
     """How many of the newest checkpoints stay."""
     checkpoint_every: Count = 50
     """Optimiser steps between two checkpoints."""
-    tensorboard: bool = False
-    """Write TensorBoard event files beside `metrics.jsonl`."""
 
 
 class OptimConfig(Section):

@@ -105,11 +105,3 @@ def test_the_names_of_the_record_are_refused(tmp_path: Path) -> None:
 
 def test_no_file_has_no_records(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "missing") == []
-
-
-@pytest.mark.slow
-def test_tensorboard_files_are_written_when_asked(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    with MetricsLog(tmp_path / "m", tensorboard=tmp_path / "tb") as log:
-        log.write(Event("rl", 1, 1, {"reward": 0.5}))
-    assert list((tmp_path / "tb").glob("events.*"))
