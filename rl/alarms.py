@@ -67,7 +67,9 @@ def _signs(steps: Steps, evaluations: Sequence[tuple[int, float]]) -> list[str]:
         "shorter replies": lambda: _late(steps, "reply_tokens") < 0.5 * _early(steps, "reply_tokens"),
         "cut episodes": lambda: _late(steps, "truncated") > max(0.33, 1.2 * _early(steps, "truncated")),
         "reward hacking": lambda: _hacked(steps, evaluations),
-        "sampler mismatch": lambda: _late(steps, "sampler_mismatch") > 0.05,
+        "sampler mismatch": lambda: (
+            _late(steps, "sampler_mismatch") > 0.05 and not _late(steps, "staleness") > 0
+        ),
         "nothing to learn": lambda: _late(steps, "zero_variance") > 0.9,
         "far from the start": lambda: _late(steps, "kl") > 1.0,
         "broken calls": lambda: _late(steps, "parse_errors") > 0.5,

@@ -48,6 +48,20 @@ def batch_metrics(batch: Sequence[Trajectory]) -> dict[str, float]:
     }
 
 
+def staleness(batch: Sequence[Trajectory], version: int) -> dict[str, float]:
+    """Return how old the weights were that sampled what is learned from, in steps of the learner.
+
+    `version` is how many steps its weights have seen. `staleness` is the mean over sampled tokens, `staleness/N` the
+    fraction of tokens that are N steps old.
+    """
+    ages = Counter(
+        version - sampled for t in batch for sampled, mine in zip(t.versions, t.mask, strict=True) if mine
+    )
+    total = max(ages.total(), 1)
+    mean = sum(age * count for age, count in ages.items()) / total
+    return {"staleness": mean, **{f"staleness/{age}": count / total for age, count in sorted(ages.items())}}
+
+
 def time_split(batch: Sequence[Trajectory], rollout_s: float) -> dict[str, float]:
     """Return the seconds of a rollout by what its episodes waited for: engine, environment, verifier.
 

@@ -324,6 +324,11 @@ class Config(Section):
                 "engine.kind = 'openai' samples from a server whose weights a run cannot set, so nothing can be "
                 "trained on it: use transformers or vllm, or leave [sft] and [rl] out and evaluate"
             )
+        if self.rl is not None and self.rl.in_flight and self.engine.kind != "transformers":
+            raise ValueError(
+                f"rl.in_flight needs an engine that takes weights in the middle of a reply, got {self.engine.kind!r}: "
+                "use engine.kind = 'transformers', or leave rl.in_flight out"
+            )
         window = self.engine.vllm.max_model_len
         if self.engine.kind == "vllm" and window is not None and longest > window:
             raise ValueError(

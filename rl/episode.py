@@ -87,7 +87,7 @@ class _Record:
         self.ids.extend(completion.ids)
         self.mask.extend([True] * len(completion.ids))
         self.logprobs.extend(completion.logprobs)
-        self.versions.extend([completion.version] * len(completion.ids))
+        self.versions.extend(completion.versions or [completion.version] * len(completion.ids))
 
     def unasked(self) -> None:
         """Take back a sample that the model was never asked to continue."""

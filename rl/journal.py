@@ -102,11 +102,16 @@ def journal_of(run_dir: Path, phase: str, step: int) -> Journal:
     return Journal(run_dir / FOLDER / f"{phase}-{step:06d}.jsonl")
 
 
-def clear(run_dir: Path) -> None:
-    """Remove the journals of a run: a checkpoint has been written since."""
+def clear(run_dir: Path, *, later: int | None = None) -> None:
+    """Remove the journals of a run: a checkpoint has been written since.
+
+    Those of RL steps after `later`, which the checkpoint does not hold, stay.
+    """
     folder = run_dir / FOLDER
     for path in folder.glob("*.jsonl"):
-        path.unlink(missing_ok=True)
+        phase, _, number = path.stem.rpartition("-")
+        if later is None or phase != "rl" or int(number) <= later:
+            path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

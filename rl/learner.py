@@ -122,7 +122,9 @@ class Learner:
         config = self.config
         # With one optimiser step the first forward pass is the old policy: a second one would say the same.
         once = config.minibatches * config.epochs == 1
-        needed = config.old_logprobs == "learner" and not once
+        # Where the sampler has older weights, its log-probabilities are not those of the policy that KL is taken of.
+        apart = config.staleness > 0 and config.kl.where == "reward" and self.kl_coef > 0
+        needed = (config.old_logprobs == "learner" and not once) or apart
         old = self.reader.logprobs(trajectories) if needed else None
         held = None
         if self.kl_coef > 0:

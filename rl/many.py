@@ -29,6 +29,10 @@ def check(config: Config) -> None:
             'rl.guard.action = "raise_kl" does not go with torchrun, whose ranks each hold the coefficient: use '
             '"stop" or "report", or one process'
         )
+    if config.rl.staleness:
+        raise UserError(
+            f"rl.staleness = {config.rl.staleness} does not go with torchrun: use 0, or one process"
+        )
     if config.engine.kind != "transformers":
         raise UserError(
             f"engine.kind = {config.engine.kind!r} does not go with torchrun: use transformers, or one process"

@@ -252,6 +252,11 @@ class RlConfig(Section):
     """The last part of `rollout.episode_tokens` in which a growing penalty is taken off the reward; 0 for none."""
     micro_batch_tokens: Annotated[int, Field(ge=16)] = 8192
     """Tokens of one forward and backward pass: a bound on memory, without influence on the result."""
+    staleness: CountOrNone = 0
+    """Steps that the weights of the sampler may be behind the learner's: episodes of later steps are then played while
+    the learner trains. 0 samples and trains in turn."""
+    in_flight: bool = False
+    """With `staleness`: new weights go to the sampler at once, in the middle of episodes; no two runs are alike."""
     masters: bool = True
     """Keep float32 masters of bfloat16 weights; without them small steps are rounded away, for less memory."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
@@ -331,6 +336,18 @@ class RlConfig(Section):
             raise ValueError(
                 'loss = "likelihood" is right for samples of the policy itself: it goes with minibatches = 1 and '
                 f"epochs = 1, got {self.minibatches} and {self.epochs}"
+            )
+        if self.in_flight and not self.staleness:
+            raise ValueError(
+                "in_flight goes with staleness of at least 1: with 0 nothing is sampled while the learner trains"
+            )
+        uncorrected = self.loss == "likelihood" or self.old_logprobs == "learner"
+        if self.staleness and uncorrected and self.importance.kind == "off":
+            what = "loss" if self.loss == "likelihood" else "old_logprobs"
+            raise ValueError(
+                f"staleness = {self.staleness} trains on samples of older weights, and {what} = "
+                f'{getattr(self, what)!r} takes them for the learner\'s own: set importance.kind = "truncate" or '
+                '"mask" with old_logprobs = "learner" (decoupled PPO)'
             )
         if self.importance.kind != "off" and self.old_logprobs == "sampler":
             raise ValueError(

@@ -36,6 +36,8 @@ def checked(completion: Completion, sampling: Sampling) -> Completion:
         wrong = "no tokens"
     elif len(ids) != len(logprobs):
         wrong = f"{len(ids)} tokens with {len(logprobs)} log-probabilities"
+    elif len(completion.versions) not in (0, len(ids)):
+        wrong = f"{len(ids)} tokens with {len(completion.versions)} versions"
     elif len(ids) > sampling.max_tokens:
         wrong = f"{len(ids)} tokens where {sampling.max_tokens} were asked for"
     elif not (logprobs[0] <= TINY and sum(logprobs) > -math.inf) or max(logprobs) > TINY:
@@ -80,6 +82,20 @@ def check_recorded(trajectory: Trajectory) -> None:
         raise SelfCheckError(f"trajectory {trajectory.id} is not a record of what was sampled: {wrong}")
 
 
+def check_staleness(batch: Sequence[Trajectory], version: int, limit: int) -> None:
+    """Raise `SelfCheckError` if a token was sampled by weights that are newer than `version`, or older than allowed.
+
+    `version` is how many steps the learner's weights have seen, `limit` is `rl.staleness`.
+    """
+    for trajectory in batch:
+        sampled = [v for v, mine in zip(trajectory.versions, trajectory.mask, strict=True) if mine]
+        if sampled and not version - limit <= min(sampled) <= max(sampled) <= version:
+            raise SelfCheckError(
+                f"trajectory {trajectory.id} was sampled by the weights of the steps {min(sampled)} to {max(sampled)}, "
+                f"but the learner has those of step {version} and rl.staleness is {limit}"
+            )
+
+
 def retokenized(batch: Sequence[Trajectory], codec: ChatCodec, limit: int = 64) -> float:
     """Return the fraction of replies whose text is cut into other tokens than those sampled (of `limit` episodes).
 
@@ -96,7 +112,8 @@ def raise_if_mismatched(mismatch: float, limit: float) -> None:
         raise SelfCheckError(
             f"sampler and learner disagree by {mismatch:.3g} nats a token (rollout.max_mismatch = {limit:g}): what was "
             "sampled is not what is trained. Use model.dtype = 'float32', look whether the engine has the weights and "
-            "the temperature of the learner, or raise the limit and correct with rl.importance"
+            "the temperature of the learner, or raise the limit and correct with rl.importance; with rl.staleness, "
+            "which lets the learner move meanwhile, lower that or rl.lr"
         )
 
 
@@ -105,18 +122,17 @@ class DeliveryCheck:
 
     Args:
         engine: what samples.
-        model: what is trained.
         temperature: what the rollouts divide the logits by.
     """
 
-    def __init__(self, engine: Engine, model: PreTrainedModel, temperature: float) -> None:
-        self._engine, self._model, self._temperature = engine, model, temperature
+    def __init__(self, engine: Engine, temperature: float) -> None:
+        self._engine, self._temperature = engine, temperature
         self._prompt: list[int] = []
         self._said: Completion | None = None
         self._learner: list[float] = []
 
-    async def after_load(self, batch: Sequence[Trajectory]) -> None:
-        """Probe the engine, which has just taken over the learner's weights; the first time nothing is compared.
+    async def after_load(self, model: PreTrainedModel, batch: Sequence[Trajectory]) -> None:
+        """Probe the engine, which has just taken over the weights of `model`; the first time nothing is compared.
 
         `batch` gives the prompt of the probe. Raises `SelfCheckError` if the engine answers to the last bit as it
         did with the weights before, though the learner has changed its mind about those very tokens.
@@ -130,7 +146,7 @@ class DeliveryCheck:
         sampling = Sampling(PROBE_TOKENS, stop_ids=(), temperature=self._temperature, seed=0)
         self._said = await self._engine.generate(self._prompt, sampling)
         if before is not None:
-            moved = max(abs(a - b) for a, b in zip(earlier, self._own(before), strict=True))
+            moved = max(abs(a - b) for a, b in zip(earlier, self._own(model, before), strict=True))
             same = list(before.ids) == list(self._said.ids) and list(before.logprobs) == list(
                 self._said.logprobs
             )
@@ -139,16 +155,16 @@ class DeliveryCheck:
                     f"the engine answers as before the update, while the learner's log-probabilities of its answer "
                     f"have moved by {moved:.3g} nats: the weights of version {self._engine.version} have not reached it"
                 )
-        self._learner = self._own(self._said)
+        self._learner = self._own(model, self._said)
 
     @torch.no_grad()
-    def _own(self, said: Completion) -> list[float]:
+    def _own(self, model: PreTrainedModel, said: Completion) -> list[float]:
         """Return the learner's log-probabilities of what the engine said."""
-        ids = torch.tensor([[*self._prompt, *said.ids]], device=self._model.device)
-        training = self._model.training
-        self._model.eval()
-        states = plain(self._model).base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+        ids = torch.tensor([[*self._prompt, *said.ids]], device=model.device)
+        training = model.training
+        model.eval()
+        states = plain(model).base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
         first = len(self._prompt)
-        logps, _ = head_logprobs(self._model, states[first - 1 : -1], ids[0, first:], self._temperature)
-        self._model.train(training)
+        logps, _ = head_logprobs(model, states[first - 1 : -1], ids[0, first:], self._temperature)
+        model.train(training)
         return [float(p) for p in logps]

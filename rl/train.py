@@ -6,7 +6,6 @@ This file is the order of things; each thing is a call to the room that does it.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import torch
 
 from . import credit
 from .advantages import zero_variance_fraction
-from .batch_metrics import batch_metrics, time_split
+from .batch_metrics import batch_metrics, staleness, time_split
 from .boards import recording
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
@@ -26,17 +25,17 @@ from .engines.scripted import DemonstratorEngine
 from .evaluate import evaluate, headline
 from .guard import Guard
 from .history import History
-from .journal import Journal, clear, journal_of
+from .journal import clear, journal_of
 from .learner import NonFiniteError
 from .metrics import Clock, Event, Watcher, peak_memory_mb
 from .models import TINY
+from .pipeline import Pipeline, shared_threads
 from .prepare import Run, demonstrator, make_learner, prepare
 from .ranks import Launch, take_launch
-from .rewarded import set_step
 from .rl_config import RlConfig
 from .rollout import Start, UngradedError, raise_if_ungraded, rollout
 from .seeds import derive
-from .selfcheck import DeliveryCheck, check_recorded, raise_if_mismatched, retokenized
+from .selfcheck import check_recorded, check_staleness, raise_if_mismatched, retokenized
 from .sft import read_demonstrations, warm_start
 from .task_stream import TaskStream, task_at
 from .trajectory import Trajectory
@@ -57,8 +56,9 @@ def train(
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRACKIO_DISABLE_TELEMETRY", "1")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    threads = config.threads or shared_threads(config)
+    if threads is not None:
+        torch.set_num_threads(threads)
     launch = take_launch()
     if launch is not None:
         from . import many
@@ -148,70 +148,76 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
     """Sample groups, compare, learn, evaluate, save: the loop of the whole project."""
     config = run.config
     learner = _learner(run, rl, last)
-    delivery = DeliveryCheck(run.engine, run.model, config.rollout.temperature)
     tasks = TaskStream(run.env, rl, config.seed)
-    begun = learner.steps if last is None else last.step
-    history = History(run.folder, begun)
-    guard = Guard.of_run(config, run.folder, run.env, run.held_out, run.codec, begun)
-    if last is None:
-        _save(run, 0, {"learner": learner.state(), "tasks": tasks.state()})
-    else:
-        learner.restore(last.state()["learner"])
-        tasks.restore(last.state()["tasks"])
-    for step in range(learner.steps + 1, rl.steps + 1):
-        clock = Clock()
-        set_step(run.env, step)
-        batch, sampled = await _sample(run, rl, tasks, step)
-        clock.lap("rollout_s")
-        if config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0:
-            _write_trajectories(run.folder, "rl", step, sampled)
-        raise_if_ungraded(sampled, config.rollout.max_ungraded)
+    state = None if last is None else last.state()
+    if state is not None:
+        learner.restore(state["learner"])
+    history = History(run.folder, learner.steps)
+    guard = Guard.of_run(config, run.folder, run.env, run.held_out, run.codec, learner.steps)
+    async with Pipeline(run, rl, tasks, done=learner.steps, state=state) as pipeline:
+        if last is None:
+            _save(run, 0, {"learner": learner.state(), **pipeline.state()})
+        for step in range(learner.steps + 1, rl.steps + 1):
+            clock = Clock()
+            sampled = await pipeline.episodes(step)
+            clock.lap("wait_s")
+            everything = sampled.everything
+            if config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0:
+                _write_trajectories(run.folder, "rl", step, everything)
+            raise_if_ungraded(everything, config.rollout.max_ungraded)
 
-        kept = [t for t in batch if t.graded]
-        for trajectory in kept:
-            check_recorded(trajectory)
-        measured = learner.measure(kept)
-        advantages = credit.assign(
-            kept, rl, measured, kl_coef=learner.kl_coef, longest=config.rollout.episode_tokens
-        )
-        try:
-            learned = learner.update(kept, advantages, measured)
-        except NonFiniteError:
-            _write_trajectories(run.folder, "nonfinite", step, batch)
-            raise
-        if learned.get("skipped_minibatches"):
-            _write_trajectories(run.folder, "nonfinite", step, batch)
-        raise_if_mismatched(learned["sampler_mismatch"], config.rollout.max_mismatch)
-        clock.lap("learn_s")
-        await run.engine.load(run.model, step)
-        await delivery.after_load(kept)
-        clock.lap("sync_s")
+            kept = [t for t in sampled.batch if t.graded]
+            for trajectory in kept:
+                check_recorded(trajectory)
+            check_staleness(kept, learner.steps, rl.staleness)
+            measured = await pipeline.compute(learner.measure, kept)
+            advantages = credit.assign(
+                kept, rl, measured, kl_coef=learner.kl_coef, longest=config.rollout.episode_tokens
+            )
+            try:
+                learned = await pipeline.compute(learner.update, kept, advantages, measured)
+            except NonFiniteError:
+                _write_trajectories(run.folder, "nonfinite", step, sampled.batch)
+                raise
+            if learned.get("skipped_minibatches"):
+                _write_trajectories(run.folder, "nonfinite", step, sampled.batch)
+            raise_if_mismatched(learned["sampler_mismatch"], config.rollout.max_mismatch)
+            clock.lap("learn_s")
+            await pipeline.trained(step, kept)
+            clock.lap("sync_s")
 
-        metrics = batch_metrics(sampled) | learned | advantages.metrics | tasks.summary() | clock.laps
-        metrics["retokenized"] = retokenized(sampled, run.codec)
-        metrics["zero_variance"] = zero_variance_fraction(
-            np.array([t.reward for t in sampled]),
-            np.array([t.group for t in sampled]),
-            np.array([t.graded for t in sampled]),
-        )
-        metrics |= time_split(sampled, clock.laps["rollout_s"])
-        metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(clock.laps["rollout_s"], 1e-9)
-        metrics["memory_mb"] = peak_memory_mb()
-        metrics |= await guard.look(step, kept, metrics, learner)
-        alarms = history.add_step(metrics)
-        run.tell(Event("rl", step, rl.steps, metrics | {"alarms": float(len(alarms))}, "; ".join(alarms)))
+            metrics = batch_metrics(everything) | learned | advantages.metrics | sampled.summary | clock.laps
+            metrics |= {"rollout_s": sampled.seconds} | time_split(everything, sampled.seconds)
+            if rl.staleness:
+                metrics |= staleness(kept, step - 1)
+            metrics["retokenized"] = retokenized(everything, run.codec)
+            metrics["zero_variance"] = zero_variance_fraction(
+                np.array([t.reward for t in everything]),
+                np.array([t.group for t in everything]),
+                np.array([t.graded for t in everything]),
+            )
+            metrics["tokens_per_s"] = metrics["sampled_tokens"] / max(sampled.seconds, 1e-9)
+            metrics["memory_mb"] = peak_memory_mb()
+            metrics |= await guard.look(step, kept, metrics, learner)
+            alarms = history.add_step(metrics)
+            run.tell(Event("rl", step, rl.steps, metrics | {"alarms": float(len(alarms))}, "; ".join(alarms)))
 
-        success = None
-        if step == rl.steps or (config.eval.every and step % config.eval.every == 0):
-            success = await _evaluate(run, step, "after" if step == rl.steps else "during")
-        best = success is not None and history.add_evaluation(step, success)
-        done = rl.stop_at is not None and success is not None and success >= rl.stop_at
-        done = done or metrics.get("guard/stop", 0.0) > 0
-        if done or best or step == rl.steps or step % config.run.checkpoint_every == 0:
-            state = {"learner": learner.state(), "tasks": tasks.state()}
-            _save(run, step, state, best=success if best else None)
-        if done:
-            break
+            ends = step == rl.steps
+            evaluates = ends or (config.eval.every > 0 and step % config.eval.every == 0)
+            stopped = metrics.get("guard/stop", 0.0) > 0
+            saves = ends or stopped or step % config.run.checkpoint_every == 0
+            if not (evaluates or saves):
+                continue
+            await pipeline.settle()
+            success = await _evaluate(run, step, "after" if ends else "during") if evaluates else None
+            best = success is not None and history.add_evaluation(step, success)
+            done = rl.stop_at is not None and success is not None and success >= rl.stop_at
+            done = done or stopped
+            if done or best or saves:
+                state = {"learner": learner.state(), **pipeline.state()}
+                _save(run, step, state, best=success if best else None, sampled=pipeline.sampled)
+            if done:
+                break
     if run.launch is not None:
         learner.close()
 
@@ -225,92 +231,6 @@ def _learner(run: Run, rl: RlConfig, last: Checkpoint | None) -> Any:
     leader = many.lead(run.config, rl, run.model, run.launch, None if last is None else last.path)
     run.save_shards = leader.save
     return leader
-
-
-async def _sample(
-    run: Run, rl: RlConfig, tasks: TaskStream, step: int
-) -> tuple[list[Trajectory], list[Trajectory]]:
-    """Play the groups of a step. Return the episodes to learn from, and all that were played.
-
-    With `resample_rounds`, groups in which all rewards agree are replaced by groups of other tasks (dynamic
-    sampling; DAPO, arXiv 2503.14476, section 3.2); with `rollout.oversample`, groups to replace them with are played
-    at the same time. Every group up to the last one that is needed, in the order of the draw, is played to its end
-    before any is chosen, so quick episodes are not preferred. A step in which no group at all says anything keeps
-    them.
-    """
-    extra = math.ceil(rl.groups * run.config.rollout.oversample)
-    with journal_of(run.folder, "rl", step) as journal:
-        everything = await _play_groups(run, rl, tasks, step, journal, first=0, count=rl.groups, extra=extra)
-        for _ in range(rl.resample_rounds):
-            missing = rl.groups - len(_informative(everything))
-            if missing <= 0:
-                break
-            first = max(t.group for t in everything) + 1
-            everything += await _play_groups(run, rl, tasks, step, journal, first=first, count=missing)
-    if not rl.resample_rounds and not extra:
-        return everything, everything
-    chosen = set(_informative(everything)[: rl.groups])
-    return ([t for t in everything if t.group in chosen] if chosen else everything), everything
-
-
-async def _play_groups(
-    run: Run,
-    rl: RlConfig,
-    tasks: TaskStream,
-    step: int,
-    journal: Journal,
-    *,
-    first: int,
-    count: int,
-    extra: int = 0,
-) -> list[Trajectory]:
-    config = run.config
-    indices = tasks.next(step, first, count)
-    if extra:
-        indices += tasks.next(step, first + count, extra)
-    starts = [
-        Start(
-            id=f"rl-{step}-{group}-{member}",
-            group=group,
-            seed=derive(config.seed, "rl", step, group),
-            task=task,
-            sampler_seed=derive(config.seed, "rl", step, group, member),
-        )
-        for group, task in enumerate(indices, first)
-        for member in range(rl.group_size)
-    ]
-    finished = 0
-
-    def on_finish(trajectory: Trajectory) -> None:
-        nonlocal finished
-        finished += 1
-        run.tell(Event("rl", step - 1, rl.steps, message=f"rollout {finished}/{len(starts)}"))
-
-    batch = await rollout(
-        run.env,
-        run.engine,
-        run.codec,
-        starts,
-        config.rollout,
-        temperature=config.rollout.temperature,
-        on_finish=on_finish,
-        journal=journal,
-        breaker=True,
-        enough=(lambda done: len(_informative(done)) >= rl.groups) if extra else None,
-    )
-    played = {t.group for t in batch}
-    tasks.learn({group: task for group, task in enumerate(indices, first) if group in played}, batch)
-    return batch
-
-
-def _informative(batch: Sequence[Trajectory]) -> list[int]:
-    """Return the groups whose graded episodes differ in reward, in order."""
-    rewards: dict[int, set[float]] = {}
-    for trajectory in batch:
-        rewards.setdefault(trajectory.group, set())
-        if trajectory.graded:
-            rewards[trajectory.group].add(trajectory.reward)
-    return [group for group, found in rewards.items() if len(found) > 1]
 
 
 async def _evaluate(run: Run, step: int, label: str) -> float:
@@ -349,7 +269,15 @@ def _write_trajectories(folder: Path, phase: str, step: int, batch: Sequence[Tra
     work.replace(target)
 
 
-def _save(run: Run, step: int, state: Mapping[str, object], best: float | None = None) -> None:
+def _save(
+    run: Run,
+    step: int,
+    state: Mapping[str, object],
+    *,
+    best: float | None = None,
+    sampled: int | None = None,
+) -> None:
+    """Write a checkpoint, and clear the journals of what it holds: the episodes up to those of step `sampled`."""
     save_checkpoint(
         run.folder,
         step,
@@ -361,4 +289,4 @@ def _save(run: Run, step: int, state: Mapping[str, object], best: float | None =
         best=best if run.config.run.keep_best else None,
         shards=run.save_shards,
     )
-    clear(run.folder)
+    clear(run.folder, later=sampled)

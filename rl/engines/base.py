@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +67,9 @@ class Completion:
     finish: FinishReason
     """Why it ended."""
     version: int
-    """The version of the weights that sampled it."""
+    """The version of the weights that sampled it; of its last token, where they changed meanwhile."""
+    versions: Sequence[int] = ()
+    """The version of each token, where new weights may come in the middle; empty where `version` is that of all. [N]"""
 
 
 class Engine(Protocol):
@@ -98,4 +100,17 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free what the engine holds. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class InFlight(Protocol):
+    """An engine that takes new weights while completions are being sampled (`rl.in_flight`)."""
+
+    async def swap(self, model: PreTrainedModel, version: int) -> None:
+        """Take over the weights of `model` as `version`: the next token of every completion is sampled with them.
+
+        What was cached with the old weights is computed again, so a token's log-probability is that of its version
+        given everything before it; `Completion.versions` says which that is.
+        """
         ...

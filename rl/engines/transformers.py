@@ -43,6 +43,7 @@ class _Session:
     uniforms: list[float] = field(default_factory=list)  # one number a sampled token
     sampled: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
     future: asyncio.Future[Completion] | None = None
 
 
@@ -132,7 +133,13 @@ class TransformersEngine:
         """Sample from `model`'s weights from now on. Caches made by the old weights are dropped."""
         if self._waiting or any(session.future is not None for session in self._rows):
             raise EngineError("weights can only change while no completion is being sampled")
+        await self.swap(model, version)
+
+    async def swap(self, model: PreTrainedModel, version: int) -> None:
+        """Sample from `model`'s weights from the next token on; see `InFlight.swap`."""
         self.model = model
+        if self._pump is not None and not self._pump.done():
+            self.model.eval()
         self._head = model.get_output_embeddings()
         self.version = version
         for session in self._rows:
@@ -224,6 +231,7 @@ class TransformersEngine:
         session.uniforms = np.random.default_rng(request.sampling.seed).random(room).tolist()
         session.sampled = []
         session.logprobs = []
+        session.versions = []
         session.future = request.future
 
     def _prefill(self, sessions: list[_Session]) -> None:
@@ -315,6 +323,7 @@ class TransformersEngine:
             session.ids.append(token)
             session.sampled.append(token)
             session.logprobs.append(logprob)
+            session.versions.append(self.version)
             if token in sampling.stop_ids:
                 self._finish(session, FinishReason.STOP)
             elif len(session.sampled) == len(session.uniforms):
@@ -322,7 +331,8 @@ class TransformersEngine:
 
     def _finish(self, session: _Session, reason: FinishReason) -> None:
         if session.future is not None and not session.future.done():
-            session.future.set_result(Completion(session.sampled, session.logprobs, reason, self.version))
+            said = Completion(session.sampled, session.logprobs, reason, self.version, session.versions)
+            session.future.set_result(said)
         session.future = None
 
 

@@ -34,37 +34,37 @@ class Deaf(TransformersEngine):
 
 async def test_weights_that_arrive_are_no_matter(model, trajectory):
     engine = TransformersEngine(model)
-    check = DeliveryCheck(engine, model, 1.0)
+    check = DeliveryCheck(engine, 1.0)
     for version in range(3):
         nudge(model, 0.05)
         await engine.load(model, version)
-        await check.after_load([trajectory([1, 2, 3, 4], "..xx")])
+        await check.after_load(model, [trajectory([1, 2, 3, 4], "..xx")])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 async def test_weights_that_do_not_arrive_stop_the_run(make_model, trajectory, temperature):
     learned, stale = make_model(), make_model()
     engine = Deaf(stale)
-    check = DeliveryCheck(engine, learned, temperature)
+    check = DeliveryCheck(engine, temperature)
     batch = [dataclasses.replace(trajectory([1, 2, 3, 4], "..xx"), turns=[Turn(2, 4, 1.0)])]
-    await check.after_load(batch)
+    await check.after_load(learned, batch)
     nudge(learned, 0.05)
     await engine.load(learned, 7)
     with pytest.raises(
         SelfCheckError, match=r"have moved by .* the weights of version 7 have not reached it"
     ):
-        await check.after_load(batch)
+        await check.after_load(learned, batch)
 
 
 async def test_an_engine_that_stands_still_because_the_learner_does_is_no_matter(make_model, trajectory):
     learned, engine = make_model(), TransformersEngine(make_model())
-    check = DeliveryCheck(engine, learned, 1.0)
+    check = DeliveryCheck(engine, 1.0)
     for _ in range(2):
-        await check.after_load([trajectory([1, 2, 3, 4], "..xx")])
+        await check.after_load(learned, [trajectory([1, 2, 3, 4], "..xx")])
 
 
 async def test_nothing_is_probed_without_an_episode(model):
-    await DeliveryCheck(TransformersEngine(model), model, 1.0).after_load([])
+    await DeliveryCheck(TransformersEngine(model), 1.0).after_load(model, [])
 
 
 @pytest.mark.parametrize("mismatch", [0.51, float("nan"), float("inf")])
