@@ -27,6 +27,8 @@ from .seeds import derive, generator
 
 CORPUS_EPISODES = 400
 """Demonstrations whose text the embedded model's tokenizer is trained on."""
+TEMPLATE_WORDS = '{"name": "f", "arguments": {}}\n<|im_start|>system\ntool f(x)\nuser\nassistant\ntool\n'
+"""What the embedded model's chat template writes itself."""
 
 
 @dataclass(slots=True)
@@ -84,18 +86,20 @@ def make_learner(config: Config, rl: RlConfig, model: PreTrainedModel, ranks: Ra
 
 def load_policy(config: Config, env: TextEnv) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the model that is trained and its tokenizer; the embedded ones learn their words from `env`."""
-    return load_model(config.model, seed=config.seed, texts=_corpus(config, env))
+    return load_model(
+        config.model,
+        seed=config.seed,
+        texts=demonstration_texts(env, config.seed) if config.model.path == TINY else (),
+    )
 
 
-def _corpus(config: Config, env: TextEnv) -> Iterator[str]:
+def demonstration_texts(env: TextEnv, seed: int) -> Iterator[str]:
     """Yield the text that the embedded model's tokenizer learns from: everything said in demonstrations."""
-    if config.model.path != TINY:
-        return
     write = demonstrator(env)
-    yield '{"name": "f", "arguments": {}}\n<|im_start|>system\ntool f(x)\nuser\nassistant\ntool\n'
+    yield TEMPLATE_WORDS
     for number in range(CORPUS_EPISODES):
-        episode, rng = env.fresh(), generator(config.seed, "corpus", number)
-        _, info = episode.reset(seed=derive(config.seed, "corpus", number) % 2**32)
+        episode, rng = env.fresh(), generator(seed, "corpus", number)
+        _, info = episode.reset(seed=derive(seed, "corpus", number) % 2**32)
         said: list[Message] = list(info["messages"])
         over = False
         while not over:

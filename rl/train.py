@@ -36,7 +36,8 @@ from .rl_config import RlConfig
 from .rollout import Start, UngradedError, raise_if_ungraded, rollout
 from .seeds import derive
 from .selfcheck import check_recorded, check_staleness, raise_if_mismatched, retokenized
-from .sft import read_demonstrations, warm_start
+from .stages.demonstrations import read_demonstrations
+from .stages.sft import warm_start
 from .task_stream import TaskStream, task_at
 from .trajectory import Trajectory
 
@@ -126,7 +127,7 @@ async def _warm_start(run: Run) -> None:
             )
         raise_if_ungraded(demonstrations, config.rollout.max_ungraded)
     else:
-        demonstrations = read_demonstrations(Path(sft.demonstrations), run.codec)[: sft.episodes]
+        demonstrations = read_demonstrations(Path(sft.demonstrations), run.codec).kept[: sft.episodes]
     _write_trajectories(run.folder, "sft", 0, demonstrations[:64])
     began = time.monotonic()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .sft_config import SftStageConfig
 from .stage import Stage
 
-STAGES: dict[str, Stage[Any]] = {}
+STAGES: dict[str, Stage[Any]] = {stage.name: stage for stage in (Stage("sft", SftStageConfig, ".sft"),)}
 """By name, which is the command too."""

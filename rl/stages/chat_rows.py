@@ -93,8 +93,8 @@ class Rows(Generic[T]):
         return found
 
 
-def read_rows(path: Path, make: Callable[[dict[str, Any]], T], *, what: str) -> Rows[T]:
-    """Read a JSONL file; each line is an object that `make` turns into something, or raises `RowError` for.
+def read_rows(path: Path, make: Callable[[dict[str, Any], int], T], *, what: str) -> Rows[T]:
+    """Read a JSONL file; `make` turns each line, an object, and its number into something, or raises `RowError`.
 
     Blank lines count as rows and are passed over. `what` says in errors which file this is. Raises `UserError` if
     there is no such file or it is not text.
@@ -108,7 +108,7 @@ def read_rows(path: Path, make: Callable[[dict[str, Any]], T], *, what: str) -> 
             if not line.strip():
                 continue
             try:
-                found.kept.append(make(_row(line)))
+                found.kept.append(make(_row(line), number))
             except RowError as error:
                 found.skipped.append(Skipped(number, str(error)))
                 continue

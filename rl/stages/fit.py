@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,15 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...tools.errors import UserError
+from ..chat import ChatCodec
 from ..checkpoint import load_weights, save_checkpoint
 from ..learner import NonFiniteError
 from ..metrics import Event, peak_memory_mb
+from ..models import load_model, read_template
 from ..optim import MuonAdamW, schedule
 from ..seeds import derive, generator
 from .stage import StageRun
-from .stage_config import OptimConfig
+from .stage_config import OptimConfig, StageConfig
 
 RENAMED = {"learning_rate": "lr", "mean_token_accuracy": "token_accuracy"}
 """Metrics of TRL under our names; others keep theirs."""
@@ -38,8 +42,31 @@ class Trainee:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    chat_template: str
-    """Saved with every checkpoint."""
+    codec: ChatCodec
+
+    @property
+    def chat_template(self) -> str:
+        """Saved with every checkpoint."""
+        return self.codec.template
+
+    def longest(self, asked: int | None) -> int:
+        """Return the most tokens of a row: what was asked for, or the model's context.
+
+        Raises `UserError` if that is more than the model sees.
+        """
+        context = int(self.model.config.get_text_config().max_position_embeddings)
+        if asked is not None and asked > context:
+            raise UserError(f"data.max_tokens is {asked}, but the model sees {context} tokens at most")
+        return asked or context
+
+
+def load_trainee(config: StageConfig, texts: Iterable[str] = ()) -> Trainee:
+    """Return the model that the stage starts from. `texts` are what the embedded model's tokenizer learns from.
+
+    Raises `UserError` for a model that cannot be had.
+    """
+    model, tokenizer = load_model(config.model, seed=config.seed, texts=texts)
+    return Trainee(model, tokenizer, ChatCodec(tokenizer, read_template(config.model)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +88,7 @@ class Task:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """More arguments of the trainer."""
     prepared: Callable[[Any], None] = lambda trainer: None
-    """Called with the trainer before its first step, the weights of a resumed run in place."""
+    """Called with the trainer before its first step, while the weights are still those of the start."""
     around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     """What the training runs inside of."""
 
@@ -90,99 +117,135 @@ def make_optimizer(model: PreTrainedModel, optim: OptimConfig) -> torch.optim.Op
     return torch.optim.AdamW(trained, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay)
 
 
-def fit(run: StageRun[Any], trainee: Trainee, task: Task, optim: OptimConfig, *, eval_every: int = 0) -> None:
-    """Train, evaluate and save as the configs say, from the beginning or from where the run was stopped.
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """How a trainer goes through its rows."""
 
-    The last step leaves a checkpoint. Raises `NonFiniteError` for a loss that is not finite.
-    """
+    scratch: Path
+    """A folder that the trainer may write to."""
+    steps: int
+    """Optimiser steps."""
+    micro_batch: int
+    """Rows of a forward pass."""
+    accumulate: int = 1
+    """Forward passes of a step."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    seed: int = 0
+    """Seeds what the trainer draws itself."""
+    shuffled: bool = False
+    """Whether the trainer draws the order of the rows; else it is the given one."""
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    order: Sequence[int],
+    loop: Loop,
+    optimizer: torch.optim.Optimizer,
+    factor: Callable[[int], float],
+) -> Any:
+    """Return TRL's trainer for `task`; it learns the rows of `order` at `factor(step)` times the learning rates."""
     from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
 
-    order = plan(task.rows, optim, run.config.seed)
-    steps = len(order) // optim.batch
-    done = 0 if run.resumed is None else run.resumed.step
-    if done >= steps:
-        return
-    model = trainee.model
-    optimizer = make_optimizer(model, optim)
-    warmup = round(optim.warmup * steps)
-    state: dict[str, Any] = {}
-    if run.resumed is not None:
-        state = run.resumed.state()
-        optimizer.load_state_dict(state["optimizer"])
-    with _generators_kept(), task.around():
-        trainer = _staged(task.trainer)(
-            model=model,
-            args=task.config(**_common(run, model, steps - done, optim), **task.options),
-            train_dataset=Dataset.from_dict({"index": order[done * optim.batch :]}),
-            eval_dataset=(
-                Dataset.from_dict({"index": list(range(task.rows, task.rows + task.held_out))})
-                if task.held_out
-                else None
-            ),
-            data_collator=lambda examples: task.collate([int(example["index"]) for example in examples]),
-            processing_class=trainee.tokenizer,
-            optimizers=(
-                optimizer,
-                torch.optim.lr_scheduler.LambdaLR(
-                    optimizer, lambda step: schedule(min(done + step, steps), steps, warmup, optim.lr_final)
-                ),
-            ),
-            **task.arguments,
-        )
-        if run.resumed is not None:
-            load_weights(run.resumed, model)
-        task.prepared(trainer)
-
-        def save(step: int) -> None:
-            save_checkpoint(
-                run.folder,
-                step,
-                model,
-                trainee.tokenizer,
-                trainee.chat_template,
-                {
-                    "optimizer": optimizer.state_dict(),
-                    "random": torch.get_rng_state(),
-                    "metrics_position": run.log.position,
-                },
-                keep=run.config.run.keep_checkpoints,
-            )
-
-        trainer.save_ours = lambda: save(done + int(trainer.state.global_step))
-        trainer.add_callback(
-            _watch(run, done, steps, eval_every if task.held_out else 0, state.get("random"))
-        )
-        if task.held_out and not done:
-            trainer.evaluate()
-        trainer.train()
-
-
-def _common(run: StageRun[Any], model: PreTrainedModel, steps: int, optim: OptimConfig) -> dict[str, Any]:
-    """Return the options that every trainer of TRL gets."""
-    seed = derive(run.config.seed, "trainer") % 2**32
-    return {
-        "output_dir": str(run.folder / ".trainer"),
-        "max_steps": steps,
-        "per_device_train_batch_size": optim.micro_batch,
-        "per_device_eval_batch_size": optim.micro_batch,
-        "gradient_accumulation_steps": optim.batch // optim.micro_batch,
-        "max_grad_norm": optim.max_grad_norm,
+    options: dict[str, Any] = {
+        "output_dir": str(loop.scratch),
+        "max_steps": loop.steps,
+        "per_device_train_batch_size": loop.micro_batch,
+        "per_device_eval_batch_size": loop.micro_batch,
+        "gradient_accumulation_steps": loop.accumulate,
+        "max_grad_norm": loop.max_grad_norm,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "eval_strategy": "no",
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        "seed": seed,
-        "data_seed": seed,
+        "seed": loop.seed % 2**32,
+        "data_seed": loop.seed % 2**32,
         "bf16": False,
         "fp16": False,
         "use_cpu": model.device.type == "cpu",
         "gradient_checkpointing": False,
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
-        "train_sampling_strategy": "sequential",
+        **({} if loop.shuffled else {"train_sampling_strategy": "sequential"}),
+        **task.options,
     }
+    held_out = list(range(task.rows, task.rows + task.held_out))
+    trainer = _staged(task.trainer)(
+        model=model,
+        args=task.config(**options),
+        train_dataset=Dataset.from_dict({"index": list(order)}),
+        eval_dataset=Dataset.from_dict({"index": held_out}) if held_out else None,
+        data_collator=lambda examples: task.collate([int(example["index"]) for example in examples]),
+        processing_class=tokenizer,
+        optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)),
+        **task.arguments,
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints every line of the log
+    return trainer
+
+
+def fit(run: StageRun[Any], trainee: Trainee, task: Task, optim: OptimConfig, *, eval_every: int = 0) -> None:
+    """Train, evaluate and save as the configs say, from the beginning or from where the run was stopped.
+
+    The last step leaves a checkpoint. Raises `NonFiniteError` for a loss that is not finite.
+    """
+    order = plan(task.rows, optim, run.config.seed)
+    steps = len(order) // optim.batch
+    done = 0 if run.resumed is None else run.resumed.step
+    run.done = steps
+    model = trainee.model
+    if done >= steps:
+        assert run.resumed is not None
+        load_weights(run.resumed, model)
+        return
+    state = run.resumed.state() if run.resumed is not None else {}
+    optimizer = make_optimizer(model, optim)
+    if state:
+        optimizer.load_state_dict(state["optimizer"])
+    warmup = round(optim.warmup * steps)
+
+    def factor(step: int) -> float:
+        return schedule(min(done + step, steps - 1), steps, warmup, optim.lr_final)
+
+    def save(step: int) -> None:
+        save_checkpoint(
+            run.folder,
+            step,
+            model,
+            trainee.tokenizer,
+            trainee.chat_template,
+            {
+                "optimizer": optimizer.state_dict(),
+                "random": torch.get_rng_state(),
+                "metrics_position": run.log.position,
+            },
+            keep=run.config.run.keep_checkpoints,
+        )
+
+    with tempfile.TemporaryDirectory(prefix="quintain-") as scratch, generators_kept(), task.around():
+        loop = Loop(
+            Path(scratch),
+            steps - done,
+            optim.micro_batch,
+            optim.batch // optim.micro_batch,
+            optim.max_grad_norm,
+            derive(run.config.seed, "trainer"),
+        )
+        rows = order[done * optim.batch :]
+        trainer = make_trainer(model, trainee.tokenizer, task, rows, loop, optimizer, factor)
+        task.prepared(trainer)
+        if run.resumed is not None:
+            load_weights(run.resumed, model)
+        trainer.save_ours = lambda: save(done + int(trainer.state.global_step))
+        trainer.add_callback(_watch(run, done, steps, eval_every, bool(task.held_out), state.get("random")))
+        if task.held_out and not done:
+            trainer.evaluate()
+        trainer.train()
 
 
 def _staged(trainer: type[Any]) -> type[Any]:
@@ -200,7 +263,9 @@ def _staged(trainer: type[Any]) -> type[Any]:
     return Staged
 
 
-def _watch(run: StageRun[Any], done: int, steps: int, eval_every: int, random_state: Any) -> Any:
+def _watch(
+    run: StageRun[Any], done: int, steps: int, eval_every: int, held_out: bool, random_state: Any
+) -> Any:
     """Return the callback that tells of each step, asks for evaluations and checkpoints, and stops at a bad loss."""
     from transformers import TrainerCallback
 
@@ -216,9 +281,9 @@ def _watch(run: StageRun[Any], done: int, steps: int, eval_every: int, random_st
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             step = done + int(state.global_step)
             control.should_save = step == steps or step % run.config.run.checkpoint_every == 0
-            control.should_evaluate = bool(eval_every) and (step == steps or step % eval_every == 0)
-            if self.has_held_out and step == steps:
-                control.should_evaluate = True
+            control.should_evaluate = held_out and (
+                step == steps or (bool(eval_every) and step % eval_every == 0)
+            )
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if not logs or "loss" not in logs:
@@ -234,11 +299,6 @@ def _watch(run: StageRun[Any], done: int, steps: int, eval_every: int, random_st
             found = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
             run.tell(Event("check", step, steps, our_metrics(found)))
 
-        has_held_out = False
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-            self.has_held_out = more.get("eval_dataloader") is not None
-
     return Watch()
 
 
@@ -252,7 +312,7 @@ def our_metrics(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
     """Put the process's random generators back afterwards: the trainer seeds them for itself."""
     plain, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):

@@ -90,7 +90,9 @@ def unpaired(preference: Preference) -> list[Labelled]:
 
 def read_labelled(path: Path, on_bad: OnBad = "refuse", *, what: str = "labels") -> Rows[list[Labelled]]:
     """Read a file of unpaired labels or of preferences, row by row; see `read_preferences` for bad rows."""
-    return read_rows(path, labelled_of, what=what).settle(f"{what}: {path}", on_bad, "on_bad = 'skip'")
+    return read_rows(path, lambda row, _: labelled_of(row), what=what).settle(
+        f"{what}: {path}", on_bad, "on_bad = 'skip'"
+    )
 
 
 def rows_for_trl(preferences: Iterable[Preference], form: Form = "explicit") -> Iterator[dict[str, Any]]:

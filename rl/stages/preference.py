@@ -222,7 +222,9 @@ def read_preferences(path: Path, on_bad: OnBad = "refuse", *, what: str = "prefe
     With `on_bad = "refuse"` raises `UserError` that names the rows which cannot be used; with `"skip"` they are left
     out and counted in the result.
     """
-    return read_rows(path, preference_of, what=what).settle(f"{what}: {path}", on_bad, "on_bad = 'skip'")
+    return read_rows(path, lambda row, _: preference_of(row), what=what).settle(
+        f"{what}: {path}", on_bad, "on_bad = 'skip'"
+    )
 
 
 def preference_of(row: Mapping[str, Any]) -> Preference:

@@ -51,6 +51,8 @@ class StageRun(Generic[C]):
     are held out, `eval` for those on an environment."""
     resumed: Checkpoint | None
     """Where a run goes on that was stopped; None at its beginning."""
+    done: int = 0
+    """The steps of the whole training, once it is through."""
 
 
 def stages() -> dict[str, Stage[Any]]:

@@ -182,8 +182,49 @@ def write_the_report(folder: Path) -> None:
         print(f"the report could not be written: {error}", file=sys.stderr)
 
 
+StageFile = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="The TOML file of the stage.")]
+StageSeed = Annotated[int | None, typer.Option(help="Everything random in the run follows from it.")]
+StageDir = Annotated[Path | None, typer.Option(help="The folder of this run; never overwritten.")]
+StageDry = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and stop.")]
+StageResume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder.")]
+
+
+@app.command(epilog="Example:  quintain sft examples/sft.toml --data.path rows.jsonl")
+def sft(
+    ctx: typer.Context,
+    config: StageFile = None,
+    seed: StageSeed = None,
+    run_dir: StageDir = None,
+    dry_run: StageDry = False,
+    resume: StageResume = None,
+) -> None:
+    """Fine-tune on conversations, completions, trajectories, or what a teacher gets right. Prints the model's folder."""
+    from .stage_cli import run
+
+    run("sft", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+
+@app.command(epilog="Example:  quintain dpo examples/dpo.toml --data.path preferences.jsonl")
+def dpo(
+    ctx: typer.Context,
+    config: StageFile = None,
+    seed: StageSeed = None,
+    run_dir: StageDir = None,
+    dry_run: StageDry = False,
+    resume: StageResume = None,
+) -> None:
+    """Learn from preferences, given or made round by round, without a reward model. Prints the model's folder."""
+    from .stage_cli import run
+
+    run("dpo", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+
 @app.command("options")
-def list_options() -> None:
+def list_options(
+    command: Annotated[
+        str, typer.Argument(help="Of which command: train, or a stage such as sft or dpo.")
+    ] = "train",
+) -> None:
     """List every value of the config, with its default and what it means."""
     from rich.console import Console
     from rich.table import Table
@@ -191,11 +232,13 @@ def list_options() -> None:
 
     from .rl.config import Config
     from .rl.config_file import leaves
+    from .rl.stages.stage import find_stage
 
+    kind = Config if command == "train" else find_stage(command).config
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("option", "default", "meaning"):
         table.add_column(title, no_wrap=title != "meaning")
-    for place, section in leaves(Config):
+    for place, section in leaves(kind):
         field = section.model_fields[place[-1]]
         default = "" if field.is_required() else field.get_default(call_default_factory=True)
         shown = "none" if default is None else str(default).lower() if isinstance(default, bool) else default

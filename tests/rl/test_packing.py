@@ -10,7 +10,7 @@ import torch
 from quintain.rl.attention import enable_packing
 from quintain.rl.forward import token_logprobs
 from quintain.rl.packing import pack
-from quintain.rl.sft import IGNORED, labels
+from quintain.rl.stages.sft import IGNORED, labels
 
 
 @pytest.fixture

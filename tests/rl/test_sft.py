@@ -16,7 +16,8 @@ from quintain.rl.forward import token_logprobs
 from quintain.rl.learner import NonFiniteError
 from quintain.rl.optim import MuonAdamW, schedule
 from quintain.rl.packing import pack
-from quintain.rl.sft import read_demonstrations, warm_start
+from quintain.rl.stages.demonstrations import read_demonstrations
+from quintain.rl.stages.sft import warm_start
 from quintain.tools.errors import UserError
 
 
@@ -139,7 +140,7 @@ def test_rows_of_messages_become_trajectories(tokenizer, tmp_path):
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"messages": messages}) + "\n\n")
-    (found,) = read_demonstrations(path, codec)
+    (found,) = read_demonstrations(path, codec).kept
     written = [token for token, mine in zip(found.ids, found.mask, strict=True) if mine]
     assert tokenizer.decode(written) == "7<|im_end|>Yes.<|im_end|>"
     assert tokenizer.decode(found.ids) == (
@@ -151,19 +152,22 @@ def test_rows_of_messages_become_trajectories(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "row 1: not JSON"),
-        ('{"text": "a"}', 'row 1: a row must be {"messages"'),
-        ('{"messages": [{"role": "user", "content": "a"}]}', "row 1: needs a user's message first"),
-        ('{"messages": [{"role": "assistant", "content": "a"}]}', "row 1: needs a user's message first"),
+        ("{", r"not JSON \(row 2\)"),
+        ('{"label": "a"}', r"no messages, no prompt with a completion, no text and no trajectory \(row 2\)"),
+        (
+            '{"messages": [{"role": "user", "content": "a"}]}',
+            r"no message of the assistant to learn from \(row 2\)",
+        ),
+        ('{"messages": [{"role": "assistant", "content": "a"}]}', r"a user's message comes first \(row 2\)"),
     ],
 )
 def test_a_row_that_is_no_demonstration_is_refused_by_its_number(tokenizer, tmp_path, line, message):
     path = tmp_path / "rows.jsonl"
-    path.write_text(line + "\n")
+    path.write_text("\n" + line + "\n")
     with pytest.raises(UserError, match=message):
         read_demonstrations(path, ChatCodec(tokenizer))
 
 
 def test_a_file_that_is_not_there_is_named(tokenizer, tmp_path):
-    with pytest.raises(UserError, match=r"there is no file .*rows\.jsonl"):
+    with pytest.raises(UserError, match=r"rows\.jsonl does not exist; give a JSONL file"):
         read_demonstrations(tmp_path / "rows.jsonl", ChatCodec(tokenizer))
