@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .dpo_config import DpoConfig
 from .sft_config import SftStageConfig
 from .stage import Stage
 
-STAGES: dict[str, Stage[Any]] = {stage.name: stage for stage in (Stage("sft", SftStageConfig, ".sft"),)}
+STAGES: dict[str, Stage[Any]] = {
+    "sft": Stage("sft", SftStageConfig, ".sft"),
+    "dpo": Stage("dpo", DpoConfig, ".dpo"),
+}
 """By name, which is the command too."""

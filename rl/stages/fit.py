@@ -32,7 +32,7 @@ from .stage_config import OptimConfig, StageConfig
 
 RENAMED = {"learning_rate": "lr", "mean_token_accuracy": "token_accuracy"}
 """Metrics of TRL under our names; others keep theirs."""
-LEFT_OUT = {"epoch", "num_tokens", "total_flos", "train_loss", "step"}
+LEFT_OUT = {"epoch", "model_preparation_time", "num_tokens", "total_flos", "train_loss", "step"}
 RUNTIME = ("runtime", "per_second")
 
 
@@ -189,21 +189,32 @@ def make_trainer(
     return trainer
 
 
-def fit(run: StageRun[Any], trainee: Trainee, task: Task, optim: OptimConfig, *, eval_every: int = 0) -> None:
+def fit(
+    run: StageRun[Any],
+    trainee: Trainee,
+    task: Task,
+    optim: OptimConfig,
+    *,
+    eval_every: int = 0,
+    begin: int = 0,
+) -> None:
     """Train, evaluate and save as the configs say, from the beginning or from where the run was stopped.
+
+    `begin` is the step of the run that comes before the first of this training: a run may train several times.
 
     The last step leaves a checkpoint. Raises `NonFiniteError` for a loss that is not finite.
     """
-    order = plan(task.rows, optim, run.config.seed)
+    order = plan(task.rows, optim, derive(run.config.seed, "training", begin))
     steps = len(order) // optim.batch
-    done = 0 if run.resumed is None else run.resumed.step
-    run.done = steps
+    resumed = run.resumed if run.resumed is not None and run.resumed.step > begin else None
+    done = 0 if resumed is None else min(resumed.step - begin, steps)
+    run.done = begin + steps
     model = trainee.model
-    if done >= steps:
-        assert run.resumed is not None
-        load_weights(run.resumed, model)
+    if resumed is not None and done == steps:
+        if resumed.step == run.done:
+            load_weights(resumed, model)
         return
-    state = run.resumed.state() if run.resumed is not None else {}
+    state = resumed.state() if resumed is not None else {}
     optimizer = make_optimizer(model, optim)
     if state:
         optimizer.load_state_dict(state["optimizer"])
@@ -239,10 +250,12 @@ def fit(run: StageRun[Any], trainee: Trainee, task: Task, optim: OptimConfig, *,
         rows = order[done * optim.batch :]
         trainer = make_trainer(model, trainee.tokenizer, task, rows, loop, optimizer, factor)
         task.prepared(trainer)
-        if run.resumed is not None:
-            load_weights(run.resumed, model)
-        trainer.save_ours = lambda: save(done + int(trainer.state.global_step))
-        trainer.add_callback(_watch(run, done, steps, eval_every, bool(task.held_out), state.get("random")))
+        if resumed is not None:
+            load_weights(resumed, model)
+        trainer.save_ours = lambda: save(begin + done + int(trainer.state.global_step))
+        trainer.add_callback(
+            _watch(run, begin + done, begin + steps, eval_every, bool(task.held_out), state.get("random"))
+        )
         if task.held_out and not done:
             trainer.evaluate()
         trainer.train()

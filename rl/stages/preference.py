@@ -44,6 +44,11 @@ class Tokens:
                 f"wrote, got {len(self.mask)} marks, {sum(self.mask)} of them set"
             )
 
+    @property
+    def begin(self) -> int:
+        """Where the answer begins: the first token that the model wrote."""
+        return self.mask.index(True)
+
 
 @dataclass(frozen=True, slots=True)
 class Preference:

@@ -169,6 +169,10 @@ def hush_libraries() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    if importlib.util.find_spec("datasets") is not None:
+        from datasets.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch)\b")
 
 
@@ -198,7 +202,7 @@ def sft(
     dry_run: StageDry = False,
     resume: StageResume = None,
 ) -> None:
-    """Fine-tune on conversations, completions, trajectories, or what a teacher gets right. Prints the model's folder."""
+    """Fine-tune on conversations, trajectories, or what a teacher gets right. Prints the model's folder."""
     from .stage_cli import run
 
     run("sft", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
