@@ -2,5 +2,10 @@
 
 - `preference`: `Preference`, its JSONL file, pairs out of rankings and out of groups of trajectories.
 - `chat_rows`: the rows of a JSONL file with their numbers, messages and tools in our own shape.
-- `stage`: the frame that all stages share: config, run folder, resuming, the model folder that comes out.
+- `stage`, `stage_config`, `catalogue`, `fit`: the frame that all stages share: config, run folder, resuming,
+  TRL's trainers, the model folder that comes out.
+- `sft`, `demonstrations`, `encode`, `splits`: supervised fine-tuning on rows of every kind, masks by `ChatCodec`.
+- `dpo`, `dpo_tasks`, `token_logps`: DPO and its kin on preferences, offline and in rounds.
+- `formats`: preference files of others.
+- `sampling`: episodes that a stage plays: the gold score, a teacher, groups for pairs.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 
@@ -37,6 +38,8 @@ from .splits import split, strings_of
 from .stage import StageRun
 from .token_logps import answer_logps
 
+B = TypeVar("B")
+F = TypeVar("F")
 LONG = "longer than"
 FOREIGN = "tokens of another tokenizer"
 UNCLEAR = "below min_margin"
@@ -120,9 +123,7 @@ def fitted(side: Tokens, longest: int, config: DpoConfig) -> Tokens:
     return Tokens(side.ids[:longest], side.mask[:longest])
 
 
-def settled(
-    before: Rows[Preference] | Rows[list[Labelled]], found: Rows, config: DpoConfig, where: str
-) -> Rows:  # type: ignore[type-arg]
+def settled(before: Rows[B], found: Rows[F], config: DpoConfig, where: str) -> Rows[F]:
     """Return `found`, or raise `UserError` for what it left out of `before` that the config refuses."""
     old = {id(one) for one in before.skipped}
     new = [one for one in found.skipped if id(one) not in old]

@@ -224,6 +224,7 @@ def fit(
         return schedule(min(done + step, steps - 1), steps, warmup, optim.lr_final)
 
     def save(step: int) -> None:
+        random_state = torch.get_rng_state()
         save_checkpoint(
             run.folder,
             step,
@@ -232,11 +233,12 @@ def fit(
             trainee.chat_template,
             {
                 "optimizer": optimizer.state_dict(),
-                "random": torch.get_rng_state(),
+                "random": random_state,
                 "metrics_position": run.log.position,
             },
             keep=run.config.run.keep_checkpoints,
         )
+        torch.set_rng_state(random_state)  # merging an adapter draws weights that it throws away
 
     with tempfile.TemporaryDirectory(prefix="quintain-") as scratch, generators_kept(), task.around():
         loop = Loop(

@@ -24,9 +24,10 @@ from ..attention import enable_packing, packed_rows
 from ..chat import ChatCodec
 from ..config import SftConfig
 from ..forward import plain
-from ..learner import NonFiniteError, schedule
+from ..learner import NonFiniteError
 from ..metrics import Event
 from ..models import TINY, load_model, read_template
+from ..optim import schedule
 from ..packing import PackedBatch, pack
 from ..prepare import demonstration_texts
 from ..trajectory import Trajectory

@@ -31,8 +31,10 @@ def answer_logps(model: PreTrainedModel, sides: Sequence[Tokens]) -> list[float]
         with torch.no_grad():
             for batch in pack(rows, BUDGET, alone=alone, share=False):
                 logps = token_logprobs(model, batch.to(model.device))[0].double().cpu()
-                for member, part in zip(batch.members, logps.split(list(batch.lengths)), strict=True):
-                    found[member] += float(part.sum())
+                at = 0
+                for member, length in zip(batch.members, batch.lengths, strict=True):
+                    found[member] += float(logps[at : at + length].sum())
+                    at += length
     finally:
         model.train(training)
     return found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from quintain.rl.trajectory import Trajectory
 
 if importlib.util.find_spec("torch") is None:  # without the `train` extra there is nothing to test here
@@ -44,3 +48,43 @@ def episode() -> Callable[..., Trajectory]:
         )
 
     return make
+
+
+@pytest.fixture
+def model_folder(make_model: Callable[..., object], tokenizer: object, tmp_path: Path) -> Path:
+    """A model with its tokenizer on disk, as a stage takes it."""
+    folder = tmp_path / "start"
+    make_model(0).save_pretrained(folder)  # type: ignore[attr-defined]
+    tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
+    return folder
+
+
+@pytest.fixture
+def run_of(model_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Tensor]]:
+    """Run a stage in a folder of its own, killed in a step if one is named, and return the weights that came out."""
+    import torch
+    from safetensors.torch import load_file
+
+    from quintain.rl.metrics import Event
+    from quintain.rl.stages.stage import find_stage, run_stage
+
+    class Killed(BaseException):
+        """As near as a test in one process comes to it."""
+
+    def run(kind: str, folder: str, kill_in: int = 0, **sections: object) -> dict[str, Tensor]:
+        config = find_stage(kind).config.model_validate(
+            {"model": {"path": str(model_folder)}, "run": {"checkpoint_every": 2}, **sections}
+        )
+        at = tmp_path / folder
+        again = at.is_dir()
+        at.mkdir(exist_ok=True)
+
+        def watch(event: Event) -> None:
+            if kill_in and event.phase == "train" and event.step == kill_in:
+                raise Killed
+
+        with contextlib.suppress(Killed):
+            return load_file(run_stage(config, at, watch, resume=again) / "model.safetensors")
+        return {"killed": torch.zeros(1)}
+
+    return run
