@@ -16,8 +16,6 @@ import torch
 from quintain.rl.checkpoint import checkpoints
 from quintain.rl.metrics import read_metrics
 
-KILLS = 10
-
 CONFIG = """
 name = "killed"
 seed = 3
@@ -52,6 +50,11 @@ entropy = { coef = 0.01, target = 2.0 }
 problems = 4
 every = 4
 """
+AHEAD = CONFIG.replace("checkpoint_every = 1", "checkpoint_every = 3").replace(
+    'algorithm = "ppo"',
+    'algorithm = "ppo"\nstaleness = 2\nold_logprobs = "learner"\nimportance = { kind = "truncate" }',
+)
+"""Between two checkpoints, episodes of two later steps are played while a step trains."""
 
 
 def command(config: Path, folder: Path, *, resume: bool) -> list[str]:
@@ -77,9 +80,13 @@ def played(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_path: Path):
+@pytest.mark.parametrize(("settings", "kills_wanted"), [(CONFIG, 10), (AHEAD, 2)], ids=["in turn", "ahead"])
+def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_happened(
+    tmp_path: Path, settings: str, kills_wanted: int
+):
+    """With episodes played ahead, those that were journaled or are in the checkpoint are learned from, too."""
     config = tmp_path / "killed.toml"
-    config.write_text(CONFIG)
+    config.write_text(settings)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     began = time.monotonic()
     subprocess.run(command(config, whole, resume=False), check=True, capture_output=True, timeout=600)
@@ -96,7 +103,7 @@ def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_
         )
         try:
             # After the first moments, in which nothing is loaded yet; the last run is let through.
-            wait = draws.uniform(0.35, 1.0) * took if kills < KILLS else 600
+            wait = draws.uniform(0.35, 1.0) * took if kills < kills_wanted else 600
             _, errors = run.communicate(timeout=wait)
         except subprocess.TimeoutExpired:
             os.killpg(run.pid, signal.SIGKILL)
@@ -104,7 +111,9 @@ def test_a_run_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(tmp_
             kills += 1
             continue
         assert run.returncode == 0, errors.decode()
-        if kills < KILLS:  # it was through before it was killed: once more from the start of its last steps
+        if (
+            kills < kills_wanted
+        ):  # it was through before it was killed: once more from the start of its last steps
             for checkpoint in checkpoints(killed)[-2:]:
                 if checkpoint.step > 0:
                     (checkpoint.path / "trainer.pt").unlink()
