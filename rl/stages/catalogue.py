@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from .dpo_config import DpoConfig
+from .reward_model_config import RewardModelConfig
 from .sft_config import SftStageConfig
 from .stage import Stage
 
 STAGES: dict[str, Stage[Any]] = {
     "sft": Stage("sft", SftStageConfig, ".sft"),
     "dpo": Stage("dpo", DpoConfig, ".dpo"),
+    "reward-model": Stage("reward-model", RewardModelConfig, ".reward_model"),
 }
 """By name, which is the command too."""
