@@ -2,7 +2,7 @@
 
 python benchmarks/overoptimisation.py docs/overoptimisation.png
 
-The task is `examples/notes.py`. A Bradley-Terry model learns from pairs of demonstrations that the verifier has ordered;
+The task is `examples/notes.py`. A Bradley-Terry model learns from pairs of demonstrations ordered by the verifier;
 then the embedded model is trained against it. The gold is the verifier, which the runs never see. Prints the numbers
 that the picture shows.
 """
@@ -74,7 +74,9 @@ def pairs(count: int, seed: int = 0) -> list[Preference]:
     return found
 
 
-def reward_model(folder: Path, count: int = 1000, steps: int = 100, seed: int = 0) -> tuple[Path, dict[str, Any]]:
+def reward_model(
+    folder: Path, count: int = 1000, steps: int = 80, seed: int = 0
+) -> tuple[Path, dict[str, Any]]:
     """Train the proxy; return its folder and its report."""
     folder.mkdir(parents=True)
     write_preferences(folder / "pairs.jsonl", pairs(count))
@@ -85,7 +87,14 @@ def reward_model(folder: Path, count: int = 1000, steps: int = 100, seed: int = 
             "model": {"device": "cpu", "tiny": TINY},
             "data": {"path": str(folder / "pairs.jsonl")},
             "rows": {"held_out": 0.2},
-            "optim": {"steps": steps, "batch": 32, "micro_batch": 32, "lr": 2e-3},
+            "optim": {
+                "steps": steps,
+                "batch": 32,
+                "micro_batch": 32,
+                "optimizer": "muon",
+                "lr": 4e-3,
+                "muon_lr": 2e-2,
+            },
         }
     )
     model = run_stage(config, folder)
@@ -142,7 +151,7 @@ def main() -> None:
     found: dict[str, tuple[list[Point], list[int]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         model, report = reward_model(Path(scratch) / "rm")
-        print(f"reward model: {report['accuracy']:.3f} of {report['count']} held-out pairs")
+        print(f"reward model: {report['accuracy']:.3f} of {report['count']} held-out pairs", flush=True)
         for algorithm in ("grpo", "ppo"):
             for name, leash in (("without a leash", 0.0), ("with a leash", LEASH)):
                 title = f"{algorithm.upper()} {name}"
@@ -154,7 +163,8 @@ def main() -> None:
                 print(
                     f"{title}: gold {points[0].gold:.3f} -> best {best.gold:.3f} (step {best.step}) -> "
                     f"{points[-1].gold:.3f}; proxy {points[0].proxy:.3f} -> {points[-1].proxy:.3f}; sqrt(KL) "
-                    f"{points[-1].distance:.2f}; reported at step {alarms[0] if alarms else 'none'}; law {law}"
+                    f"{points[-1].distance:.2f}; reported at step {alarms[0] if alarms else 'none'}; law {law}",
+                    flush=True,
                 )
     print(f"{time.process_time() - began:.0f} CPU-seconds")
     draw(found, arguments.out)
@@ -165,7 +175,9 @@ def draw(found: dict[str, tuple[list[Point], list[int]]], out: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
-    for axes, (title, (points, alarms)) in zip(figure.subplots(2, 2, sharey=True).flat, found.items(), strict=True):
+    for axes, (title, (points, alarms)) in zip(
+        figure.subplots(2, 2, sharey=True).flat, found.items(), strict=True
+    ):
         steps = [p.step for p in points]
         axes.plot(steps, [p.proxy for p in points], color="#b45309", label="proxy: the reward model")
         axes.plot(steps, [p.gold for p in points], color="#0f766e", label="gold: the verifier")

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from ..tools.chat import Message, user
@@ -75,13 +76,13 @@ class RewardModel(Verifier):
                 f"got {self.batch_size}, {self.batch_tokens}, {self.max_tokens}, {self.scale}"
             )
         if self.pessimism < 0 or self.cache < 0:
-            raise ValueError(
-                f"pessimism and cache must be at least 0, got {self.pessimism} and {self.cache}"
-            )
+            raise ValueError(f"pessimism and cache must be at least 0, got {self.pessimism} and {self.cache}")
         if not self.paths:
             raise ValueError("name at least one model")
         if self.pessimism and len(self.paths) < 2:
-            raise ValueError(f"pessimism {self.pessimism:g} needs several models, got {self.paths[0]!r} alone")
+            raise ValueError(
+                f"pessimism {self.pessimism:g} needs several models, got {self.paths[0]!r} alone"
+            )
         if self.steps not in ("", "minimum", "last", "mean"):
             raise ValueError(f"steps must be empty, minimum, last or mean, got {self.steps!r}")
         if self.steps and not self.separator:
@@ -245,7 +246,7 @@ class _Member:
             logits = logits_at(self.model, ids, mask, [row.ends for row in rows])
         values: list[float] = logits.float().cpu().tolist()
         bounds = [sum(len(row.ends) for row in rows[:at]) for at in range(len(rows) + 1)]
-        return [values[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [values[a:b] for a, b in pairwise(bounds)]
 
 
 def logits_at(model: Any, ids_BT: Any, mask_BT: Any, ends: Sequence[Sequence[int]]) -> Any:

@@ -14,7 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ...tools.errors import UserError
 from ...verifiers.reward_model import chunks, logits_at
@@ -27,7 +32,6 @@ from .fit import Task, Trainee, fit
 from .reward_model_config import RewardModelConfig
 from .reward_report import JudgedPair, label_report, pair_report
 from .reward_rows import RewardRow, Side, read_reward_rows, texts_of
-from .splits import split
 from .stage import StageRun
 
 REPORT = "reward_model.json"
@@ -49,7 +53,7 @@ def run_stage(run: StageRun[RewardModelConfig]) -> None:
     rows = read_reward_rows(config, tokenizer, longest)
     if rows.skipped:
         run.tell(Event("prepare", 0, 0, message=rows.report()))
-    learned, held_out = split(rows.kept, lambda row: row.group, config.rows.held_out, config.seed)
+    learned, held_out = apart(rows.kept, config.rows.held_out, config.seed)
     if not learned:
         raise UserError(f"data.path: {config.data.path}: no row is left to learn from; lower rows.held_out")
     if config.bootstrap:
@@ -169,7 +173,9 @@ def _again(path: str, config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedT
 def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     end = tokenizer.eos_token_id
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == end:
-        special = [token for token in tokenizer.all_special_tokens if tokenizer.convert_tokens_to_ids(token) != end]
+        special = [
+            token for token in tokenizer.all_special_tokens if tokenizer.convert_tokens_to_ids(token) != end
+        ]
         if not special:
             raise UserError(
                 "the tokenizer has no special token beside the end of a turn, so padding could not be told from it: "
@@ -190,10 +196,22 @@ def _texts(path: Path) -> list[str]:
             rows.append(json.loads(line))
         except ValueError:
             continue
-    return ["<|im_start|>system\nuser\nassistant\ntool\n", *texts_of([r for r in rows if isinstance(r, dict)])]
+    return [
+        "<|im_start|>system\nuser\nassistant\ntool\n",
+        *texts_of([r for r in rows if isinstance(r, dict)]),
+    ]
 
 
 # --- training
+
+
+def apart(rows: Sequence[RewardRow], share: float, seed: int) -> tuple[list[RewardRow], list[RewardRow]]:
+    """Return the rows to learn and about `share` of them held out; rows of one group stay together.
+
+    A hash of the group's name and the seed decides, so a group stays where it is when rows are added.
+    """
+    places = {row.group: derive(seed, "held out", row.group) / 2**63 for row in rows}
+    return [r for r in rows if places[r.group] >= share], [r for r in rows if places[r.group] < share]
 
 
 def reward_task(config: RewardModelConfig, rows: Sequence[RewardRow], learned: int, pad: int) -> Task:
@@ -269,7 +287,9 @@ def _labelled(trainer: type[Any]) -> type[Any]:
 
 
 @torch.inference_mode()
-def logits_of(model: PreTrainedModel, sides: Sequence[Side], pad: int, *, tokens: int = 16_384) -> list[list[float]]:
+def logits_of(
+    model: PreTrainedModel, sides: Sequence[Side], pad: int, *, tokens: int = 16_384
+) -> list[list[float]]:
     """Return the logits of each conversation at its ends."""
     found: dict[int, list[float]] = {}
     for chunk in chunks(range(len(sides)), 32, tokens, lambda place: len(sides[place].ids)):
@@ -302,7 +322,11 @@ def report(
             ]
         )
     said = logits_of(model, [row.sides[0] for row in rows], pad)
-    each = [(logit, label, row) for row, own in zip(rows, said, strict=True) for logit, label in zip(own, row.labels, strict=True)]
+    each = [
+        (logit, label, row)
+        for row, own in zip(rows, said, strict=True)
+        for logit, label in zip(own, row.labels, strict=True)
+    ]
     return label_report(
         [logit for logit, _, _ in each],
         [label for _, label, _ in each],

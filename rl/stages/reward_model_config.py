@@ -24,7 +24,7 @@ class RewardDataConfig(Section):
     ties: Ties = "refuse"
     """With pairs: what a tie gets."""
     margin: NotNegative = 0.0
-    """With pairs: the logits have to be apart by this times the pair's own margin (Llama 2, arXiv 2307.09288, eq. 2)."""
+    """With pairs: the logits have to be apart by this times the pair's own margin (arXiv 2307.09288, eq. 2)."""
     category: Annotated[str, Field(min_length=1)] = "category"
     """The key of a row's `info`, or of the row, by which accuracy is told apart."""
 
@@ -41,7 +41,7 @@ class RewardModelConfig(StageConfig):
     optim: OptimConfig = OptimConfig(lr=2e-5)
     """How the weights are changed."""
     center: NotNegative = 0.01
-    """With pairs: the weight of the squared sum of a pair's logits, which keeps them around 0 (arXiv 2312.09244, eq. 2)."""
+    """With pairs: the weight of the squared sum of a pair's logits, to keep them around 0 (arXiv 2312.09244, eq. 2)."""
     frozen_layers: CountOrNone = 0
     """The first blocks that stay as they are, the embeddings with them: less time for a little less fit."""
     bootstrap: bool = False

@@ -110,9 +110,7 @@ def calibration(probabilities: Sequence[float], outcomes: Sequence[float]) -> di
 
 
 def _by_margin(pairs: Sequence[JudgedPair], right: Sequence[float]) -> list[dict[str, Any]]:
-    known = sorted(
-        (pair.margin, found) for pair, found in zip(pairs, right, strict=True) if pair.margin > 0
-    )
+    known = sorted((pair.margin, found) for pair, found in zip(pairs, right, strict=True) if pair.margin > 0)
     parts = [part for part in np.array_split(np.arange(len(known)), 3) if len(part)]
     return [
         {

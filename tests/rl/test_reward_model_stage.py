@@ -79,6 +79,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- what it learns
 
 
+@pytest.mark.slow
 def test_bradley_terry_tells_held_out_pairs_apart(trained: Path) -> None:
     report = json.loads((trained / "reward_model.json").read_text())
     assert report["accuracy"] >= 0.9
@@ -87,6 +88,7 @@ def test_bradley_terry_tells_held_out_pairs_apart(trained: Path) -> None:
     assert report["calibration"]["error"] < 0.5
 
 
+@pytest.mark.slow
 def test_the_verifier_reads_exactly_what_was_trained(trained: Path) -> None:
     """Token for token and logit for logit, less the mean and over the deviation that the model knows of itself."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -104,10 +106,13 @@ def test_the_verifier_reads_exactly_what_was_trained(trained: Path) -> None:
     easy = easy_pairs(1)[0]
     task = Task("t", easy["prompt"])
     scores = [RewardModel(folder, device="cpu")(easy[side], task) for side in ("chosen", "rejected")]
-    assert [s.parts["logit"] for s in scores] == pytest.approx([(v - mean) / deviation for v in said], abs=1e-5)
+    assert [s.parts["logit"] for s in scores] == pytest.approx(
+        [(v - mean) / deviation for v in said], abs=1e-5
+    )
     assert scores[0].value > scores[1].value
 
 
+@pytest.mark.slow
 def test_the_same_config_gives_the_same_model_and_a_stopped_run_goes_on_to_it(
     trained: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +132,7 @@ def test_the_same_config_gives_the_same_model_and_a_stopped_run_goes_on_to_it(
         assert (stopped / "model" / name).read_bytes() == (trained / "model" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_model_s_folder_and_a_dry_run_the_config(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +140,9 @@ def test_the_command_prints_the_model_s_folder_and_a_dry_run_the_config(
     path.write_text(config(trained / "pairs.jsonl").to_toml())
     assert main(["reward-model", str(path), "--optim.lr", "1e-4", "--dry-run"]) == 0
     assert "lr = 0.0001" in capsys.readouterr().out
-    assert main(["reward-model", "--resume", str(trained)]) == 2  # it has no config.toml: it was not made by the command
+    assert (
+        main(["reward-model", "--resume", str(trained)]) == 2
+    )  # it has no config.toml: it was not made by the command
     out = tmp_path / "run"
     assert main(["reward-model", str(path), "--optim.steps", "1", "--run-dir", str(out)]) == 0
     assert capsys.readouterr().out.strip().splitlines()[-1] == str(out / "model")
@@ -150,7 +158,9 @@ def rows_of_two() -> list[RewardRow]:
     ]
 
 
-def trainer_of(chosen: RewardModelConfig, rows: list[RewardRow], model: Any, tokenizer: Any) -> tuple[Any, Any]:
+def trainer_of(
+    chosen: RewardModelConfig, rows: list[RewardRow], model: Any, tokenizer: Any
+) -> tuple[Any, Any]:
     from datasets import Dataset
 
     task = reward_task(chosen, rows, len(rows), tokenizer.pad_token_id)
@@ -170,7 +180,9 @@ def trainer_of(chosen: RewardModelConfig, rows: list[RewardRow], model: Any, tok
     return trainer, task.collate(range(len(rows)))
 
 
-def test_the_loss_of_pairs_is_bradley_terry_with_margin_and_centring(make_model, tokenizer, tmp_path: Path) -> None:
+def test_the_loss_of_pairs_is_bradley_terry_with_margin_and_centring(
+    make_model, tokenizer, tmp_path: Path
+) -> None:
     """-log sigmoid(better - worse - margin) + c (better + worse)^2, by the trainer of the TRL that is installed."""
     model = with_head(make_model(), seed=1)
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -205,6 +217,7 @@ def test_a_new_output_stands_on_the_trunk_as_it_was(make_model) -> None:
     assert not torch.equal(model.score.weight, with_head(base, seed=2).score.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["outcome", "steps"])
 def test_outcomes_and_steps_are_learned_too(kind: str, tmp_path: Path) -> None:
     rows = []
@@ -215,7 +228,9 @@ def test_outcomes_and_steps_are_learned_too(kind: str, tmp_path: Path) -> None:
             rows.append({"prompt": prompt, "response": " ".join(words), "label": "salt" in words})
         else:
             rows.append({"prompt": prompt, "steps": words, "labels": [word != "salt" for word in words]})
-    chosen = config(write(tmp_path / "rows.jsonl", rows), data={"kind": kind}, optim={"steps": 60, "lr": 5e-3})
+    chosen = config(
+        write(tmp_path / "rows.jsonl", rows), data={"kind": kind}, optim={"steps": 60, "lr": 5e-3}
+    )
     model = run_stage(chosen, tmp_path)
     report = json.loads((tmp_path / "reward_model.json").read_text())
     assert report["accuracy"] > 0.9 and report["auc"] > 0.95
@@ -233,16 +248,30 @@ def test_outcomes_and_steps_are_learned_too(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "sections", "message"),
     [
-        ([pair("p", "a", "a"), pair("p", "a", "b")], {}, r"1 identical sides \(row 1\); correct them, or skip them"),
+        (
+            [pair("p", "a", "a"), pair("p", "a", "b")],
+            {},
+            r"1 identical sides \(row 1\); correct them, or skip them",
+        ),
         ([pair("p", "a", " a"), pair("p", "a", "b", strength=5)], {}, r"1 rows are ties \(2\)"),
         ([pair("p", "a", "b"), {"prompt": "p", "chosen": "a"}], {}, r"1 no rejected \(row 2\)"),
         ([pair("p", "deep " * 90, "b")], {}, r"1 more than 64 tokens \(row 1\); raise rows.max_tokens"),
-        ([{"prompt": "p", "response": "x", "label": "yes"}], {"data": {"kind": "outcome"}}, r"a label that is neither"),
-        ([{"prompt": "p", "steps": ["x"], "labels": []}], {"data": {"kind": "steps"}}, r"not one label for each step"),
+        (
+            [{"prompt": "p", "response": "x", "label": "yes"}],
+            {"data": {"kind": "outcome"}},
+            r"a label that is neither",
+        ),
+        (
+            [{"prompt": "p", "steps": ["x"], "labels": []}],
+            {"data": {"kind": "steps"}},
+            r"not one label for each step",
+        ),
     ],
     ids=["identical", "tie", "no side", "over-long", "no label", "labels for other steps"],
 )
-def test_bad_rows_are_refused_with_their_numbers(rows, sections, message: str, tokenizer, tmp_path: Path) -> None:
+def test_bad_rows_are_refused_with_their_numbers(
+    rows, sections, message: str, tokenizer, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         read_reward_rows(config(write(tmp_path / "rows.jsonl", rows), **sections), tokenizer, 64)
 
@@ -250,7 +279,12 @@ def test_bad_rows_are_refused_with_their_numbers(rows, sections, message: str, t
 def test_bad_rows_are_skipped_and_counted_where_that_is_asked_for(tokenizer, tmp_path: Path) -> None:
     path = write(
         tmp_path / "rows.jsonl",
-        [pair("p", "a", "a"), pair("p", "a", "b"), pair("p", "deep " * 90, "b"), pair("p", "a", "b", strength=4)],
+        [
+            pair("p", "a", "a"),
+            pair("p", "a", "b"),
+            pair("p", "deep " * 90, "b"),
+            pair("p", "a", "b", strength=4),
+        ],
     )
     found = read_reward_rows(
         config(path, rows={"on_bad": "skip", "on_long": "skip"}, data={"ties": "skip"}), tokenizer, 64
@@ -268,6 +302,7 @@ def test_a_long_row_may_lose_its_beginning_as_the_verifier_s_does(tokenizer, tmp
     assert list(row.sides[0].ids) == whole[-16:]
 
 
+@pytest.mark.slow
 def test_a_model_with_two_outputs_is_refused(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     shutil.copytree(trained / "model", folder)
@@ -278,8 +313,13 @@ def test_a_model_with_two_outputs_is_refused(trained: Path, tmp_path: Path) -> N
         load_reward_model(config(tmp_path / "x", model={"path": str(folder)}))
 
 
-def test_a_reward_model_may_be_trained_further_and_its_padding_is_no_end_of_turn(trained: Path, tmp_path: Path) -> None:
-    model, tokenizer, template = load_reward_model(config(tmp_path / "x", model={"path": str(trained / "model")}))
+@pytest.mark.slow
+def test_a_reward_model_may_be_trained_further_and_its_padding_is_no_end_of_turn(
+    trained: Path, tmp_path: Path
+) -> None:
+    model, tokenizer, template = load_reward_model(
+        config(tmp_path / "x", model={"path": str(trained / "model")})
+    )
     assert model.config.num_labels == 1
     assert tokenizer.pad_token_id == model.config.pad_token_id != tokenizer.eos_token_id
     assert "<|im_start|>" in template
@@ -340,5 +380,7 @@ def test_a_conversation_ends_with_the_end_of_its_last_turn(tokenizer) -> None:
 def test_steps_are_lines_and_their_ends_are_found_again(tokenizer) -> None:
     assert steps_of("one\n\ntwo") == ["one\n", "two\n"]
     ids, ends = step_ids(tokenizer, [{"role": "user", "content": "a"}], ["one\n", "two\n"])
-    assert [tokenizer.decode(ids[a + 1 : b + 1]) for a, b in zip([ends[0] - 4, ends[0]], ends, strict=True)][1] == "two\n"
+    assert [tokenizer.decode(ids[a + 1 : b + 1]) for a, b in zip([ends[0] - 4, ends[0]], ends, strict=True)][
+        1
+    ] == "two\n"
     assert ends[-1] == len(ids) - 1
