@@ -23,15 +23,17 @@ from transformers import (
 
 from ...tools.errors import UserError
 from ...verifiers.reward_model import chunks, logits_at
+from ..chat import ChatCodec
 from ..checkpoint import checkpoints, load_weights
 from ..config import ModelConfig
 from ..metrics import Event
-from ..models import SMOLLM2, load_model, pick_device, read_template, smollm2_folder
+from ..models import SMOLLM2, TINY, load_model, pick_device, read_template, smollm2_folder
 from ..seeds import derive, generator
 from .fit import Task, Trainee, fit
 from .reward_model_config import RewardModelConfig
 from .reward_report import JudgedPair, label_report, pair_report
-from .reward_rows import RewardRow, Side, read_reward_rows, texts_of
+from .reward_rows import RewardRow, Side, read_reward_rows
+from .splits import split, strings_of
 from .stage import StageRun
 
 REPORT = "reward_model.json"
@@ -53,7 +55,7 @@ def run_stage(run: StageRun[RewardModelConfig]) -> None:
     rows = read_reward_rows(config, tokenizer, longest)
     if rows.skipped:
         run.tell(Event("prepare", 0, 0, message=rows.report()))
-    learned, held_out = apart(rows.kept, config.rows.held_out, config.seed)
+    learned, held_out = split(rows.kept, lambda row: row.group, config.rows.held_out, config.seed)
     if not learned:
         raise UserError(f"data.path: {config.data.path}: no row is left to learn from; lower rows.held_out")
     if config.bootstrap:
@@ -63,7 +65,7 @@ def run_stage(run: StageRun[RewardModelConfig]) -> None:
     task = reward_task(config, [*learned, *held_out], len(learned), int(tokenizer.pad_token_id))
     fit(
         run,
-        Trainee(model, tokenizer, template),
+        Trainee(model, tokenizer, ChatCodec(tokenizer, template)),
         task,
         config.optim,
         eval_every=config.rows.eval_every,
@@ -95,26 +97,31 @@ def load_reward_model(config: RewardModelConfig) -> tuple[PreTrainedModel, PreTr
 
     The output of a new one begins with weights of deviation 1 / sqrt(width + 1), drawn from the seed (arXiv
     2009.01325, appendix B.1). The padding must differ from the end of a turn, or the last token would be taken for
-    padding. Raises `UserError` for a model with several outputs and a tokenizer without a token for padding.
+    padding. Raises `UserError` for a model with several outputs, and a tokenizer without a chat template or a
+    token for padding.
     """
     path = str(smollm2_folder()) if config.model.path == SMOLLM2 else config.model.path
     kept = _reward_config(path)
     if kept is not None:
         model, tokenizer = _again(path, config.model)
     else:
-        texts = _texts(config.data.path) if config.model.path == "tiny" else ()
+        texts = strings_of(config.data.path) if config.model.path == TINY else ()
         base, tokenizer = load_model(config.model, seed=config.seed, texts=texts)
         model = with_head(base, derive(config.seed, "head"))
     template = read_template(config.model) or getattr(tokenizer, "chat_template", None)
-    if template:
-        tokenizer.chat_template = template
+    if not template:
+        raise UserError(
+            f"model.path {config.model.path!r} has no chat template: name a file in model.chat_template"
+        )
+    tokenizer.chat_template = template
     _set_padding(model, tokenizer)
-    return model, tokenizer, template or ""
+    return model, tokenizer, template
 
 
 def with_head(base: PreTrainedModel, seed: int) -> PreTrainedModel:
     """Return the sequence-classification model with one output on the trunk of a language model."""
-    settings = type(base.config).from_dict({**base.config.to_dict(), "num_labels": 1, "architectures": None})
+    plain = {k: v for k, v in base.config.to_dict().items() if k not in ("id2label", "label2id")}
+    settings = type(base.config).from_dict({**plain, "num_labels": 1, "architectures": None})
     with torch.random.fork_rng(devices=[]):  # the constructor draws from the process's generator
         try:
             model: PreTrainedModel = AutoModelForSequenceClassification.from_config(settings)
@@ -185,33 +192,7 @@ def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
-def _texts(path: Path) -> list[str]:
-    try:
-        lines = path.read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [
-        "<|im_start|>system\nuser\nassistant\ntool\n",
-        *texts_of([r for r in rows if isinstance(r, dict)]),
-    ]
-
-
 # --- training
-
-
-def apart(rows: Sequence[RewardRow], share: float, seed: int) -> tuple[list[RewardRow], list[RewardRow]]:
-    """Return the rows to learn and about `share` of them held out; rows of one group stay together.
-
-    A hash of the group's name and the seed decides, so a group stays where it is when rows are added.
-    """
-    places = {row.group: derive(seed, "held out", row.group) / 2**63 for row in rows}
-    return [r for r in rows if places[r.group] >= share], [r for r in rows if places[r.group] < share]
 
 
 def reward_task(config: RewardModelConfig, rows: Sequence[RewardRow], learned: int, pad: int) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def read_reward_rows(config: RewardModelConfig, tokenizer: Any, longest: int) ->
     if data.kind == "pairs":
         categories: dict[int, str] = {}
 
-        def pair(row: dict[str, Any]) -> Preference:
+        def pair(row: dict[str, Any], number: int) -> Preference:
             made = preference_of(row)
             categories[id(made)] = _category(row, data.category) or made.source
             return made
@@ -61,7 +61,9 @@ def read_reward_rows(config: RewardModelConfig, tokenizer: Any, longest: int) ->
         found = pairs.refine(lambda one: _pair(one, categories.get(id(one), one.source), tokenizer))
     else:
         make = _outcome if data.kind == "outcome" else _steps
-        found = read_rows(data.path, lambda row: make(row, data.category, tokenizer), what="data.path")
+        found = read_rows(
+            data.path, lambda row, number: make(row, data.category, tokenizer), what="data.path"
+        )
     found = found.settle(where, config.rows.on_bad, "rows.on_bad = 'skip'")
     return _fitted(found, config, longest, where)
 
@@ -150,18 +152,3 @@ def _fitted(rows: Rows[RewardRow], config: RewardModelConfig, longest: int, wher
 def _cut(side: Side, longest: int) -> Side:
     lost = max(len(side.ids) - longest, 0)
     return Side(side.ids[lost:], tuple(end - lost for end in side.ends if end >= lost))
-
-
-def texts_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return every text in rows: what the embedded model's tokenizer is trained on."""
-    found: list[str] = []
-    stack: list[Any] = list(rows)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, Mapping):
-            stack.extend(value.values())
-        elif isinstance(value, list):
-            stack.extend(value)
-    return sorted(found)

@@ -450,13 +450,11 @@ def gateway(
 @app.command(epilog="Example:  quintain reward-model examples/reward_model.toml --data.path pairs.jsonl")
 def reward_model(
     ctx: typer.Context,
-    config: Annotated[Path | None, typer.Argument(help="The TOML file of the stage.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Everything random in the run follows from it.")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="The folder of this run; never overwritten.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and stop.")] = False,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder.")
-    ] = None,
+    config: StageFile = None,
+    seed: StageSeed = None,
+    run_dir: StageDir = None,
+    dry_run: StageDry = False,
+    resume: StageResume = None,
 ) -> None:
     """Train a model to tell better answers from worse ones. Prints the model's folder."""
     from .stage_cli import run
