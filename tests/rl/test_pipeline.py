@@ -76,10 +76,10 @@ def config(rl: dict | None = None, **sections: object) -> Config:
     )
 
 
-def troubled(good: int = 10**6) -> Config:
+def troubled(good: int = 10**6, groups: int = 3) -> Config:
     kwargs = {"max_turns": 2, "good": good}
     env = {"id": "quintain-tests/Troubled-v0", "kwargs": kwargs, "eval_kwargs": {"good": 10**6}}
-    return config({"staleness": 1, "steps": 3}, env=env)
+    return config({"staleness": 1, "steps": 3, "groups": groups}, env=env)
 
 
 @pytest.fixture
@@ -347,10 +347,17 @@ def balanced() -> bool:
     return LAST["counts"]["begun"] == LAST["counts"]["closed"] > 0
 
 
-def test_a_rollout_ahead_that_breaks_ends_the_run_when_its_turn_comes(tmp_path: Path):
-    """Step 1 is trained, recorded and saved; step 2, which was played beside it, is what stops the run."""
-    with pytest.raises(UngradedError, match="6 of 6 episodes could not be graded"):
-        train(troubled(good=6), tmp_path)
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [(3, r"6 of 6 episodes could not be graded"), (10, r"16 of 20 .* and 4 were not played any more")],
+    ids=["at the end of the rollout", "in the middle of it"],
+)
+def test_a_rollout_ahead_that_breaks_ends_the_run_when_its_turn_comes(
+    tmp_path: Path, groups: int, message: str
+):
+    """Step 1 is trained and recorded; step 2, which was played beside it, is what stops the run."""
+    with pytest.raises(UngradedError, match=message):
+        train(troubled(2 * groups, groups), tmp_path)
     assert [r.step for r in read_metrics(tmp_path / "metrics.jsonl") if r.phase == "rl"] == [1]
     assert balanced()
 
