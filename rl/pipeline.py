@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -53,16 +54,11 @@ class Pipeline:
         self._loaded: int | None = None  # of which step those are that the engine has from here
         self._seen: Sequence[Trajectory] = ()  # the episodes of the newest phase
         self._phases: dict[int, asyncio.Future[Sampled]] = {}
-        self._thread: ThreadPoolExecutor | None = None
-        if rl.staleness:
-            place = torch.cuda.current_device() if run.model.device.type == "cuda" else None
-            self._thread = ThreadPoolExecutor(
-                1, "quintain-learner", initializer=_take_device, initargs=(place,)
-            )
+        self._worker = Worker() if rl.staleness else None
         if state is not None:
             tasks.restore(state["tasks"])
             for sampled in _read(state.get("ahead", ()), run.config, rl):
-                self._phases[sampled.step] = _ready(sampled)
+                self._phases[sampled.step], self._seen = _ready(sampled), sampled.batch
         self._tasks_state = tasks.state()
 
     async def __aenter__(self) -> Pipeline:
@@ -97,13 +93,9 @@ class Pipeline:
 
         A cancellation does not stop it: `close` waits until it is through.
         """
-        if self._thread is None:
+        if self._worker is None:
             return work(*args, **kwargs)
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
-        running.add_done_callback(_told)
-        await asyncio.wait({running})
-        return running.result()
+        return await self._worker.run(lambda: work(*args, **kwargs))
 
     async def trained(self, step: int, batch: Sequence[Trajectory]) -> None:
         """Take the weights of `step`, which has just learned from `batch`; see that they reach the engine."""
@@ -157,8 +149,8 @@ class Pipeline:
             phase.cancel()
         await asyncio.gather(*phases, return_exceptions=True)
         self._phases.clear()
-        if self._thread is not None:
-            self._thread.shutdown(wait=True)
+        if self._worker is not None:
+            self._worker.close()
 
     # --- one step ahead
 
@@ -190,6 +182,26 @@ class Pipeline:
         return tell
 
 
+class Worker:
+    """The learner's thread: it computes while the event loop plays episodes (torch lets go of the interpreter)."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "quintain-learner")
+        if torch.cuda.is_available():  # which device is current is a matter of each thread
+            self._thread.submit(torch.cuda.set_device, torch.cuda.current_device()).result()
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Return what `work` returns, or raise what it raises. A cancellation does not stop it."""
+        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        running.add_done_callback(_looked_at)
+        await asyncio.wait({running})
+        return running.result()
+
+    def close(self) -> None:
+        """Wait until it is through."""
+        self._thread.shutdown(wait=True)
+
+
 def copied(model: PreTrainedModel) -> PreTrainedModel:
     """Return a copy of `model` to sample from; weights that are not trained (under an adapter) are shared."""
     frozen = {id(p): p for p in model.parameters() if not p.requires_grad}
@@ -202,16 +214,10 @@ def shared_threads(config: Config) -> int | None:
     ahead = config.rl is not None and config.rl.staleness > 0
     if not ahead or pick_device(config.model.device).type != "cpu":
         return None
-    return max(1, torch.get_num_threads() // 2)
+    return max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2))
 
 
-def _take_device(place: int | None) -> None:
-    """Which device is current is a matter of each thread."""
-    if place is not None:
-        torch.cuda.set_device(place)
-
-
-def _told(running: asyncio.Future[Any]) -> None:
+def _looked_at(running: asyncio.Future[Any]) -> None:
     """Look at what went wrong, for whom nobody waits any more after a cancellation."""
     if not running.cancelled():
         running.exception()

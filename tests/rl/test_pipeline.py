@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import threading
 from collections import Counter
@@ -27,7 +28,7 @@ from quintain.rl.engines.transformers import TransformersEngine
 from quintain.rl.journal import clear, journal_of
 from quintain.rl.learner import Learner, NonFiniteError
 from quintain.rl.metrics import read_metrics
-from quintain.rl.pipeline import Pipeline, copied, shared_threads
+from quintain.rl.pipeline import Worker, copied, shared_threads
 from quintain.rl.selfcheck import SelfCheckError, check_staleness
 from quintain.rl.train import UngradedError, train
 from quintain.rl.trajectory import Trajectory
@@ -267,7 +268,8 @@ def test_the_sampler_has_weights_of_its_own_and_shares_those_that_are_not_traine
 
 def test_sampler_and_learner_share_the_cores_of_a_cpu():
     assert shared_threads(config()) is None
-    assert shared_threads(config({"staleness": 1})) == max(1, torch.get_num_threads() // 2)
+    cores = os.cpu_count() or 1
+    assert shared_threads(config({"staleness": 1})) == max(1, min(torch.get_num_threads(), cores // 2))
 
 
 async def test_a_token_in_flight_is_of_the_version_that_it_names(make_model):
@@ -297,16 +299,12 @@ async def test_a_token_in_flight_is_of_the_version_that_it_names(make_model):
 
 async def test_the_event_loop_runs_while_the_learner_computes():
     """The work waits for something that only the event loop can do."""
-    pipeline = Pipeline.__new__(Pipeline)
-    from concurrent.futures import ThreadPoolExecutor
-
-    pipeline._thread, pipeline._phases = ThreadPoolExecutor(1), {}
-    asked = threading.Event()
+    worker, asked = Worker(), threading.Event()
     asyncio.get_running_loop().call_later(0.01, asked.set)
-    assert await pipeline.compute(asked.wait, 60)
+    assert await worker.run(lambda: asked.wait(60))
     with pytest.raises(ZeroDivisionError):
-        await pipeline.compute(lambda: 1 // 0)
-    await pipeline.close()
+        await worker.run(lambda: 1 // 0)
+    worker.close()
 
 
 # --- a resumed run
