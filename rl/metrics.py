@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -146,21 +146,26 @@ def read_metrics(path: Path) -> list[Record]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    records = [record for line in lines if (record := _read_line(line)) is not None]
-    return _latest(records)
+    kept: dict[Place, Record] = {}
+    for line in lines:
+        if (record := read_record(line)) is not None:
+            keep_latest(kept, record)
+    return list(kept.values())
 
 
-def _latest(records: Iterable[Record]) -> list[Record]:
-    by_place: dict[tuple[str, int, str], Record] = {}
-    for record in records:
-        label = record.message if record.phase == "eval" else ""
-        place = (record.phase, record.step, label)
-        by_place.pop(place, None)
-        by_place[place] = record
-    return list(by_place.values())
+Place = tuple[str, int, str]
+"""What a record is about: phase, step, and for an evaluation which."""
 
 
-def _read_line(line: bytes) -> Record | None:
+def keep_latest(kept: dict[Place, Record], record: Record) -> None:
+    """Put a record behind those in `kept`; an earlier one of the same place goes."""
+    place = (record.phase, record.step, record.message if record.phase == "eval" else "")
+    kept.pop(place, None)
+    kept[place] = record
+
+
+def read_record(line: bytes) -> Record | None:
+    """Return the record in a line of `metrics.jsonl`; None for a line that is none."""
     try:
         data = json.loads(line)
         phase = data.pop("phase")

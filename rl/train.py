@@ -21,6 +21,7 @@ from .batch_metrics import batch_metrics, staleness, time_split
 from .boards import recording
 from .checkpoint import Checkpoint, checkpoints, load_weights, save_checkpoint
 from .config import Config
+from .credit_file import write_credit
 from .engines.scripted import DemonstratorEngine
 from .evaluate import evaluate, headline
 from .guard import Guard
@@ -163,7 +164,8 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             sampled = await pipeline.episodes(step)
             clock.lap("wait_s")
             everything = sampled.everything
-            if config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0:
+            saved = config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0
+            if saved:
                 _write_trajectories(run.folder, "rl", step, everything)
             raise_if_ungraded(everything, config.rollout.max_ungraded)
 
@@ -175,6 +177,8 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             advantages = credit.assign(
                 kept, rl, measured, kl_coef=learner.kl_coef, longest=config.rollout.episode_tokens
             )
+            if saved:
+                write_credit(run.folder, step, kept, advantages, measured)
             try:
                 learned = await pipeline.compute(learner.update, kept, advantages, measured)
             except NonFiniteError:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 
 Point = tuple[float, float]
 
@@ -87,7 +88,13 @@ def chart(
         )
 
     name = escape(title, quote=True)
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}">']
+    box, span = (
+        f"{left} {top} {width - right} {height - bottom}",
+        f"{x_low:.9g} {x_high:.9g} {y_low:.9g} {y_high:.9g}",
+    )
+    parts = [
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}" data-box="{box}" data-span="{span}">'
+    ]
     for index, zone in enumerate(zones):
         start, end = px(zone.start), px(zone.end)
         parts.append(
@@ -133,7 +140,8 @@ def _draw(
         path.append(f"{pen}{px(x):.1f} {py(y):.1f}")
         pen = "L"
     if len(path) > 1:
-        parts.append(f'<path class="{line.style} c{line.colour}" d="{"".join(path)}"/>')
+        label = escape(line.label, quote=True)
+        parts.append(f'<path class="{line.style} c{line.colour}" data-label="{label}" d="{"".join(path)}"/>')
     if line.style == "dots" or len(path) == 1:
         for x, y in _finite(line.points):
             value = f"{100 * y:.1f} %" if percent else f"{y:.4g}"
@@ -148,11 +156,11 @@ def smooth(points: Sequence[Point], width: int | None = None) -> list[Point]:
     """Return the running mean over `width` neighbours (a twelfth of the line by default), ends included."""
     finite = _finite(points)
     half = (max(3, len(finite) // 12) if width is None else width) // 2
+    sums = [0.0, *accumulate(y for _, y in finite)]
     means = []
     for index, (x, _) in enumerate(finite):
         reach = min(half, index, len(finite) - 1 - index)
-        window = finite[index - reach : index + reach + 1]
-        means.append((x, sum(y for _, y in window) / len(window)))
+        means.append((x, (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)))
     return means
 
 

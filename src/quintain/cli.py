@@ -529,6 +529,23 @@ def sample(
     )
 
 
+@app.command(epilog="Example:  quintain view runs/calculator_agent-seed1-1")
+def view(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or one that holds runs.")
+    ],
+    port: Annotated[
+        int | None,
+        typer.Option(help="Where to listen on 127.0.0.1; by default the next free one.", min=0, max=65535),
+    ] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+) -> None:
+    """Look at runs in a browser, while they train or after: curves, every episode, what changed."""
+    from .viewer import view as view_runs
+
+    view_runs(runs, port, browse=browse)
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],

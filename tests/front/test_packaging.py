@@ -141,6 +141,6 @@ def test_the_wheel_ships_every_file(tmp_path: Path) -> None:
     places = {package.replace(".", "/"): folder for package, folder in SETUPTOOLS["package-dir"].items()}
     for place, folder in places.items():
         for path in (source / folder).rglob("*"):
-            if path.suffix in (".py", ".html", ".js", ".typed"):
+            if path.suffix in (".py", ".html", ".js", ".css", ".typed"):
                 assert f"{place}/{path.relative_to(source / folder).as_posix()}" in shipped
     assert not any(name.startswith(("tests/", "envs/", "rl/", "tools/")) for name in shipped)
