@@ -113,7 +113,11 @@ class Browser:
 
     async def window(self, width: int, height: int, scheme: str = "light") -> None:
         await self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         await self.send(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
@@ -154,7 +158,7 @@ class Browser:
 
     async def click(self, selector: str) -> None:
         """Click in the middle of the first element that a person can see."""
-        await self.until(f"document.querySelector({selector!r})")
+        await self.until(f"!!document.querySelector({selector!r})")
         x, y = await self.js(
             f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}});"
             "const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
@@ -162,6 +166,13 @@ class Browser:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             await self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    async def put(self, selector: str, value: str) -> None:
+        """Set a field as a person does who leaves it at `value`."""
+        await self.js(
+            f"(field => {{ field.value = {value!r}; field.dispatchEvent(new Event('input', {{bubbles: true}})); }})"
+            f"(document.querySelector({selector!r}))"
+        )
 
     async def point(self, selector: str, across: float = 0.5) -> None:
         """Move the pointer over an element."""

@@ -78,8 +78,7 @@ def test_episodes_are_shown_turn_by_turn(make_run: MakeRun) -> None:
 
 
 def test_nothing_a_model_writes_is_markup(make_run: MakeRun) -> None:
-    text = render(make_run(model_text=EVIL))
-    page = Page(text)
+    page = Page(render(make_run(model_text=EVIL, name=EVIL)))
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert not any(tag == "img" for tag, _ in page.tags)
     assert "<script>console.error('broken out')</script>" in page.text

@@ -7,7 +7,6 @@ values go to SQLite as parameters, and what cannot be read is refused with a mes
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,9 +129,9 @@ class Filter:
             values.append(self.group)
         if self.trouble:
             wheres.append(TROUBLES[self.trouble])
-        if self.words and index.searchable:
+        if index.searchable and (match := _match(self.words)):
             wheres.append("e.id IN (SELECT rowid FROM words WHERE words MATCH ?)")
-            values.append(_match(self.words))
+            values.append(match)
         return source + (" WHERE " + " AND ".join(wheres) if wheres else ""), values
 
     @property
@@ -180,10 +179,12 @@ TROUBLES = {
 
 
 def _match(words: str) -> str:
-    """Return a full-text query in which nothing is an operator: each word, quoted, as a beginning."""
-    return " ".join(
-        '"' + word.replace('"', '""') + '"*' for word in re.split(r"\s+", words.replace("\0", " ")) if word
-    )
+    """Return a full-text query in which nothing is an operator: each word, quoted, as a beginning.
+
+    What has neither letter nor digit is nothing that the index knows, and is left out.
+    """
+    known = [word for word in words.replace("\0", " ").split() if any(c.isalnum() for c in word)]
+    return " ".join('"' + word.replace('"', '""') + '"*' for word in known)
 
 
 def _number(name: str, text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +19,7 @@ from .compare import CHANGES, SHOWN, compare
 from .filters import PAGE, TROUBLES, Filter
 from .index import Index, IndexedFile
 from .overview import overview, status
-from .render import render
+from .render import number, render, signed
 from .runs import OpenRun
 from .tokens import pieces_of
 
@@ -94,14 +94,14 @@ class Site:
             "runs.html", "runs", "Runs", rows=[self._row(n, run) for n, run in enumerate(self.runs)]
         )
 
-    def _row(self, number: int, run: OpenRun) -> dict[str, Any]:
+    def _row(self, place: int, run: OpenRun) -> dict[str, Any]:
         records = run.records
         told, metric = stages(records), headline_metric(records)
         last = told.after or told.before
         success = last.metrics.get(metric) if last is not None else None
         rewards = [r.metrics["reward"] for r in records if r.phase == "rl" and "reward" in r.metrics]
         line = smooth([(float(n), y) for n, y in enumerate(rewards)])
-        colour = number % curves_page.COLOURS
+        colour = place % curves_page.COLOURS
         spark = chart([Series("reward", line, "line", colour)], title="reward", width=180, height=64)
         return {
             "run": run,
@@ -227,8 +227,8 @@ class Site:
             judged=talk.judgement(trajectory),
             members=members,
             expected=_expected(row, members),
-            stored=_spread(credit.advantages) if credit is not None else None,
-            ratio=_spread(ratios) if ratios else None,
+            stored=_spread(credit.advantages, signed) if credit is not None else None,
+            ratio=_spread(ratios, number) if ratios else None,
             view=view,
             views={"text": "conversation", **talk.COLOURS},
             missing=_missing(view, credit is not None, ratios is not None, row["phase"]),
@@ -425,12 +425,12 @@ def _expected(row: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> f
     return float(row["reward"] - mean)
 
 
-def _spread(values: Sequence[float] | None) -> str:
+def _spread(values: Sequence[float], form: Callable[[float], str]) -> str:
     """Return numbers as one, if they are alike, else as their range."""
     if not values:
         return "none"
     low, high = min(values), max(values)
-    return f"{low:+.3g}" if high - low < 5e-7 else f"{low:+.3g} to {high:+.3g}"
+    return form(low) if high - low < 5e-7 else f"{form(low)} to {form(high)}"
 
 
 def _missing(view: str, credit: bool, ratio: bool, phase: str) -> str:
@@ -443,8 +443,8 @@ def _missing(view: str, credit: bool, ratio: bool, phase: str) -> str:
         )
     if view == "ratio" and not ratio:
         return (
-            "The ratio of the learner to the sampler is stored where a step needs the learner's log-probabilities "
-            "beforehand: in RL steps with several minibatches or epochs."
+            "The ratio of the learner to the sampler is not stored here. It is in RL steps for which the learner "
+            'measures log-probabilities of its own beforehand (rl.old_logprobs = "learner", several minibatches).'
         )
     return ""
 
