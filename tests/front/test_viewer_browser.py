@@ -34,7 +34,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     write_run(folder / "calculator-seed1", seed=1, evaluations={0: 0.2, 40: 0.85})
     write_run(folder / "calculator-seed2", seed=2, evaluations={0: 0.15, 40: 0.8})
-    write_run(folder / "evil", seed=3, rl_steps=2, model_text=EVIL, name=EVIL, evaluations={0: 0.5, 40: 0.5})
+    write_run(
+        folder / "calculator-seed3",
+        seed=3,
+        rl_steps=2,
+        model_text=EVIL,
+        name=EVIL,
+        evaluations={0: 0.5, 40: 0.5},
+    )
     return folder
 
 
@@ -45,7 +52,9 @@ def address(runs: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        assert first.startswith("calculator-seed1, calculator-seed2, evil at http://127.0.0.1:"), first
+        assert first.startswith(
+            "calculator-seed1, calculator-seed2, calculator-seed3 at http://127.0.0.1:"
+        ), first
         url = first.split()[-1].rstrip("/")
         port = url.rpartition(":")[2]
         assert f"ssh -L {port}:127.0.0.1:{port} " in process.stdout.readline()
@@ -70,7 +79,9 @@ async def picture(browser: Browser, name: str) -> None:
 
         path = DOCS / name
         await browser.picture(path)
-        Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        Image.open(path).convert("RGB").quantize(
+            160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)
 
 
 async def overflow(browser: Browser) -> int:
@@ -219,13 +230,13 @@ async def test_colours_follow_the_system_and_the_switch(browser: Browser, addres
 async def test_nothing_from_a_run_becomes_a_page(browser: Browser, address: str) -> None:
     for path in (
         "/",
-        "/run/evil",
-        "/curves?run=evil",
-        "/episodes?run=evil",
-        "/episode/evil/rl-000001/0",
-        "/episode/evil/rl-000001/0?view=logprob",
-        "/side?run=evil&file=rl-000001&group=0",
-        "/compare?a=evil/eval-before-000000&b=evil/eval-during-000040&show=all",
+        "/run/calculator-seed3",
+        "/curves?run=calculator-seed3",
+        "/episodes?run=calculator-seed3",
+        "/episode/calculator-seed3/rl-000001/0",
+        "/episode/calculator-seed3/rl-000001/0?view=logprob",
+        "/side?run=calculator-seed3&file=rl-000001&group=0",
+        "/compare?a=calculator-seed3/eval-before-000000&b=calculator-seed3/eval-during-000040&show=all",
         f"/episodes?q={'%3Cscript%3Edocument.title=%27broken out%27%3C/script%3E'}",
     ):
         await browser.goto(address + path)
@@ -233,7 +244,7 @@ async def test_nothing_from_a_run_becomes_a_page(browser: Browser, address: str)
         assert await browser.js("document.querySelectorAll('script').length") == 1, path
         assert await browser.js("document.querySelectorAll('main img, main script').length") == 0, path
         assert all(url.startswith((address, "data:")) for url in browser.loaded), browser.loaded
-    await browser.goto(f"{address}/episode/evil/rl-000001/0")
+    await browser.goto(f"{address}/episode/calculator-seed3/rl-000001/0")
     said = await browser.text()
     assert (
         said.count("<script>document.title='broken out'</script>") >= 5

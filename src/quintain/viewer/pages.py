@@ -268,7 +268,7 @@ class Site:
                     [run, stem, one["task"], SIDES // 2],
                 )
             title = "The same task"
-        sides = []
+        sides: list[dict[str, Any]] = []
         for row in rows:
             trajectory = self.index.load(row)
             if trajectory is not None:

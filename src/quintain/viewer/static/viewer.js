@@ -164,7 +164,8 @@
     if (!lines.length || x < box[0] - 8 || x > box[2] + 8) { if (tip) tip.hidden = true; return; }
     if (!tip) { tip = document.createElement("div"); tip.className = "tip num"; tip.setAttribute("aria-hidden", "true"); document.body.appendChild(tip); }
     var near = lines.reduce(function (a, b) { return Math.abs(a.x - x) <= Math.abs(b.x - x) ? a : b; });
-    var at = span[0] + (near.x - box[0]) / (box[2] - box[0]) * (span[1] - span[0]);
+    var unit = (span[1] - span[0]) / (box[2] - box[0]), at = span[0] + (near.x - box[0]) * unit;
+    if (Math.abs(at - Math.round(at)) < 0.1 * unit) at = Math.round(at);
     tip.replaceChildren();
     var head = document.createElement("b");
     head.textContent = String(+at.toPrecision(4));
