@@ -34,13 +34,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     write_run(folder / "calculator-seed1", seed=1, evaluations={0: 0.2, 40: 0.85})
     write_run(folder / "calculator-seed2", seed=2, evaluations={0: 0.15, 40: 0.8})
+    evaluations = {0: 0.5, 40: 0.5}
     write_run(
-        folder / "calculator-seed3",
-        seed=3,
-        rl_steps=2,
-        model_text=EVIL,
-        name=EVIL,
-        evaluations={0: 0.5, 40: 0.5},
+        folder / "calculator-seed3", seed=3, rl_steps=2, model_text=EVIL, name=EVIL, evaluations=evaluations
     )
     return folder
 
@@ -79,9 +75,12 @@ async def picture(browser: Browser, name: str) -> None:
 
         path = DOCS / name
         await browser.picture(path)
-        Image.open(path).convert("RGB").quantize(
-            160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        ).save(path, optimize=True)
+        few = (
+            Image.open(path)
+            .convert("RGB")
+            .quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        )
+        few.save(path, optimize=True)
 
 
 async def overflow(browser: Browser) -> int:

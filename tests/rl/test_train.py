@@ -17,6 +17,7 @@ from quintain.rl import prepare
 from quintain.rl.checkpoint import best_step, checkpoints, save_checkpoint
 from quintain.rl.config import Config
 from quintain.rl.credit import Credit
+from quintain.rl.credit_file import read_credit
 from quintain.rl.learner import Learner, NonFiniteError
 from quintain.rl.metrics import read_metrics
 from quintain.rl.train import UngradedError, train
@@ -114,6 +115,14 @@ def test_a_run_writes_metrics_trajectories_and_checkpoints(finished: Path):
     assert records[3].metrics["problems"] == 4
     assert sorted(p.name for p in (finished / "trajectories").iterdir()) == FILES
     assert [c.step for c in checkpoints(finished)] == [0, 1, 2]
+
+
+def test_what_each_token_was_given_is_kept_beside_the_trajectories(finished: Path):
+    for line in (finished / "trajectories" / "rl-000001.jsonl").read_text().splitlines():
+        trajectory = Trajectory.from_json(line)
+        given = read_credit(finished, "rl-000001", trajectory)
+        assert given is not None and len(given.advantages) == trajectory.sampled_tokens
+        assert given.logprobs is None  # the ratio is to the sampler here
 
 
 def test_the_trajectories_of_a_step_are_its_groups(finished: Path):

@@ -27,6 +27,9 @@ FIRST = (
     "rl/reply_tokens",
     "rl/zero_variance",
     "sft/loss",
+    "train/loss",
+    "train/rewards/accuracies",
+    "check/loss",
 )
 """What is shown where nothing is chosen."""
 AXES = {"step": "step", "time": "minutes"}
@@ -50,7 +53,7 @@ def metric_names(runs: Sequence[OpenRun]) -> dict[str, list[str]]:
         for record in run.records:
             for name in record.metrics:
                 found.setdefault(record.phase, {})[f"{record.phase}/{name}"] = None
-    order = ["eval", "rl", "sft"]
+    order = ["eval", "rl", "sft", "train", "check"]
     return {
         phase: sorted(found[phase])
         for phase in sorted(found, key=lambda p: order.index(p) if p in order else len(order))

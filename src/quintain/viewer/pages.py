@@ -109,7 +109,7 @@ class Site:
             "status": status(run.config, records),
             "environment": run.at("env", "id"),
             "model": run.at("model", "path"),
-            "steps": max((r.step for r in records if r.phase == "rl"), default=0),
+            "steps": max((r.step for r in records if r.phase in ("rl", "train")), default=0),
             "success": success if success is not None and math.isfinite(success) else None,
             "reward": rewards[-1] if rewards else None,
             "spark": spark,
