@@ -7,5 +7,7 @@
 - `sft`, `demonstrations`, `encode`, `splits`: supervised fine-tuning on rows of every kind, masks by `ChatCodec`.
 - `dpo`, `dpo_tasks`, `token_logps`: DPO and its kin on preferences, offline and in rounds.
 - `formats`: preference files of others.
+- `sources`, `labels`, `agreement`, `preference_report`: verdicts of verifiers, judges and people, how far people agree,
+  what a file of preferences is like.
 - `sampling`: episodes that a stage plays: the gold score, a teacher, groups for pairs.
 """

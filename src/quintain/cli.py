@@ -223,6 +223,58 @@ def dpo(
     run("dpo", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
 
 
+@app.command(epilog="Example:  quintain preferences runs/agent-seed0-1 --out pairs.jsonl")
+def preferences(
+    source: Annotated[Path, typer.Argument(help="A JSONL file of preferences, or the folder of a run.")],
+    out: Annotated[Path | None, typer.Option(help="The JSONL file to write; never overwritten.")] = None,
+    kind: Annotated[str, typer.Option(help="Of a run: which trajectories, rl or eval.")] = "rl",
+    choose: Annotated[str, typer.Option(help="Of a run: best_worst, all or best_rest.")] = "best_worst",
+    gap: Annotated[
+        float, typer.Option(help="Of a run: scores that differ by no more are ties.", min=0)
+    ] = 0.0,
+    dedupe: Annotated[bool, typer.Option("--dedupe", help="Write repeated rows once.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")] = False,
+    form: Annotated[
+        str, typer.Option(help="Write for TRL and the Hub: explicit, implicit, plain or unpaired.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what preferences are like (repeated, contradicting, length), and write them; or make them of a run."""
+    from .preferences_cli import preferences as look
+
+    look(
+        source,
+        out,
+        kind=kind,
+        choose=choose,
+        gap=gap,
+        dedupe=dedupe,
+        skip_bad=skip_bad,
+        form=form,
+        as_json=as_json,
+    )
+
+
+@app.command(
+    epilog="Example:  quintain annotate pairs.jsonl --labels labels.jsonl --annotator ann --annotator bo"
+)
+def annotate(
+    items: Annotated[Path, typer.Argument(help="A JSONL file of pairs of answers.")],
+    labels: Annotated[Path, typer.Option(help="Where labels go; it only grows.")] = Path("labels.jsonl"),
+    annotator: Annotated[list[str] | None, typer.Option(help="Who labels; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the order and the sides.")] = 0,
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free one.")] = 0,
+    export: Annotated[Path | None, typer.Option(help="Write what was said as preferences, and stop.")] = None,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Say how far people agree, and stop.")
+    ] = False,
+) -> None:
+    """Serve a local page on which people compare two answers, blind and by the keyboard."""
+    from .annotate import annotate as serve_page
+
+    serve_page(items, labels, annotator or (), seed=seed, port=port, export=export, report=agreement)
+
+
 @app.command("options")
 def list_options(
     command: Annotated[
