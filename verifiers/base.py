@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..tools.chat import Message, Reply
+from ..tools.errors import InfrastructureError
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Verifier(ABC):
     """Judges an episode. Subclasses write `score` (or `ascore` where judging waits for something).
 
     Call the verifier, not the method: `verifier(episode)` or `verifier(reply, task)` turns anything that
-    `score` raises into an ungraded score with the traceback as its reason.
+    `score` raises into an ungraded score with a reason: the words of an `InfrastructureError`, else the traceback.
 
         class EndsWell(Verifier):
             def score(self, episode):
@@ -144,16 +145,16 @@ class Verifier(ABC):
         episode = as_episode(work, task)
         try:
             return _checked(self.score(episode), self)
-        except Exception:
-            return Score.ungraded(f"{type(self).__name__} raised:\n{traceback.format_exc()}")
+        except Exception as error:
+            return _failed(self, error)
 
     async def acall(self, work: Episode | str, task: Task | None = None) -> Score:
         """Asynchronous `__call__`."""
         episode = as_episode(work, task)
         try:
             return _checked(await self.ascore(episode), self)
-        except Exception:
-            return Score.ungraded(f"{type(self).__name__} raised:\n{traceback.format_exc()}")
+        except Exception as error:
+            return _failed(self, error)
 
 
 def as_episode(work: Episode | str, task: Task | None) -> Episode:
@@ -172,6 +173,13 @@ def _checked(score: Score, verifier: Verifier) -> Score:
     if not isinstance(score, Score):
         raise TypeError(f"{type(verifier).__name__}.score must return a Score, got {type(score).__name__}")
     return score
+
+
+def _failed(verifier: Verifier, error: Exception) -> Score:
+    """Say why nothing was judged: a failure that was foreseen in its words, a fault with the place it is at."""
+    if isinstance(error, InfrastructureError):
+        return Score.ungraded(f"{type(verifier).__name__}: {error}")
+    return Score.ungraded(f"{type(verifier).__name__} raised:\n{traceback.format_exc()}")
 
 
 Judgement = Score | float | bool

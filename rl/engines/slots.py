@@ -42,7 +42,9 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of row `source` into row `target`."""
+        """Copy the first `length` positions of row `source` into row `target`; without any, neither need be there."""
+        if length == 0:
+            return
         for slot in self.slots:
             for buffer in (slot.keys, slot.values):
                 if buffer is not None:

@@ -258,6 +258,8 @@ class TransformersEngine:
             )
             for session in chunk:
                 session.cached = len(session.ids) - 1
+        if followers:  # their rows may be new, and what is copied into them did not need a pass
+            self._cache.reserve(len(self._rows), max(len(session.ids) for session, _ in followers))
         for session, leader in followers:
             length = len(session.ids) - 1
             self._cache.copy(leader.row, session.row, length)

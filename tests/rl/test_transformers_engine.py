@@ -171,6 +171,21 @@ async def test_members_that_shared_a_prompt_go_their_own_ways(model):
         assert list(completion.logprobs) == pytest.approx(expected, abs=1e-4)
 
 
+async def test_a_member_that_comes_after_the_others_shares_their_prompt_too(model):
+    """Its row is new, and nothing has to run before the prompt is copied into it."""
+    engine = TransformersEngine(model)
+    first = await engine.generate(PROMPT, sampling(4, seed=1), session="first")
+    late = await asyncio.gather(
+        *(engine.generate(PROMPT, sampling(4, seed=seed), session=f"late {seed}") for seed in (1, 2, 3))
+    )
+    assert list(late[0].ids) == list(first.ids)
+    for completion in late:
+        expected = logprobs_of(model, PROMPT + list(completion.ids), len(PROMPT))
+        assert list(completion.logprobs) == pytest.approx(expected, abs=1e-4)
+    for session in ("first", "late 1", "late 2", "late 3"):
+        engine.release(session)
+
+
 async def test_more_sessions_than_rows_wait_and_finish(model):
     expected = [
         (await TransformersEngine(model).generate(PROMPT[: 5 + n], sampling(6, seed=n))).ids for n in range(7)
