@@ -5,7 +5,8 @@ python examples/flat_grpo.py          # half a minute on one core
 No trainer and no rollout engine: only an environment, a network and PyTorch. `quintain train` does the same with
 packed batches, a key-value cache, many turns, tools, checkpoints and resuming; the algorithm is the one below.
 
-The network is a random tiny Llama over bytes. Asked for "figures" or "letters", it is paid for their share of its reply.
+The network is a random tiny Llama over bytes. Asked for "figures" or "letters", it is paid for their share of what it
+writes.
 """
 
 import string

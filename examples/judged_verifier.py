@@ -3,8 +3,8 @@
 python examples/judged_verifier.py                              # with a scripted judge; seconds
 python examples/judged_verifier.py http://localhost:8000/v1 my-model    # any OpenAI-style server
 
-The rule comes first and costs nothing; the judge is asked only where the rule is kept. If the judge fails, the episode is
-ungraded: no wrong answer, and no part of any statistic.
+The rule comes first and costs nothing; the judge is asked only where the rule is kept. If the judge fails, the episode
+is ungraded: no wrong answer, and no part of any statistic.
 """
 
 import re
@@ -35,7 +35,7 @@ class ScriptedJudge:
         mark = re.search(r"VERDICT (\w+)", messages[0]["content"])[1]
         summary = re.search(r"<submission-\w+>\n(.*?)\n<", messages[1]["content"], re.DOTALL)[1]
         if "broken" in summary:
-            raise InfrastructureError("the judge is not there")
+            raise InfrastructureError("server", "it does not answer")
         invented = [word for word in re.findall(r"\b[A-Z]\w+", summary) if word not in TEXT]
         return f"Invented: {invented}\nVERDICT {mark}: {0 if invented else 2}"
 

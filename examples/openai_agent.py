@@ -2,8 +2,9 @@
 
 python examples/openai_agent.py          # half a minute on one core; needs `pip install openai`
 
-The gateway stands in front of the model that is being trained. The agent sees a base URL and nothing else; what the model
-sampled, and with which log-probabilities, is kept for each session. Then GRPO, on the learner of `quintain train`.
+The gateway stands in front of the model that is being trained. The agent sees a base URL and nothing else; what the
+model sampled, and with which log-probabilities, is kept for each session. Then GRPO, on the learner of
+`quintain train`.
 """
 
 import asyncio

@@ -53,7 +53,7 @@ def test_a_rule_and_a_judge() -> None:
         "0.0 ungraded",
     ]
     assert lines[5].strip() == "gate closed: 13 words, at most 10"
-    assert lines[7].strip() == "reward: Judge: the judge is not there"
+    assert lines[7].strip() == "reward: Judge: server: it does not answer"
 
 
 def test_programs_in_the_local_sandbox() -> None:
