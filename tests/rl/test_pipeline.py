@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from quintain.envs import registry
 from quintain.envs.library.calculator import Calculator
-from quintain.rl import prepare
+from quintain.rl import pipeline, prepare
 from quintain.rl.batch_metrics import staleness
 from quintain.rl.checkpoint import checkpoints
 from quintain.rl.config import Config, RlConfig
@@ -264,6 +265,22 @@ def test_the_sampler_has_weights_of_its_own_and_shares_those_that_are_not_traine
     trained, theirs = model.model.layers[0].mlp.up_proj.weight, twin.model.layers[0].mlp.up_proj.weight
     assert torch.equal(trained, theirs) and trained.data_ptr() != theirs.data_ptr()
     assert model.training and not twin.training
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_there_are_never_more_copies_than_the_staleness_and_one(tmp_path: Path, monkeypatch, in_flight: bool):
+    alive: weakref.WeakSet = weakref.WeakSet()
+    most = [0]
+
+    def counting(model):
+        twin = copied(model)
+        alive.add(twin)
+        most[0] = max(most[0], len(alive))
+        return twin
+
+    monkeypatch.setattr(pipeline, "copied", counting)
+    train(config({"steps": 5, "staleness": 1, "in_flight": in_flight}), tmp_path)
+    assert most[0] == 2
 
 
 def test_sampler_and_learner_share_the_cores_of_a_cpu():
