@@ -6,6 +6,7 @@ A `Display` is called with each event of the run. It only looks on: nothing here
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -264,7 +265,8 @@ def print_summary(console: Console, folder: Path, records: Sequence[Record]) -> 
     console.print(f"run     {folder}", highlight=False, markup=False, soft_wrap=True)
     report = folder / "report.html"
     if report.exists():
-        console.print(f"report  {report}", highlight=False, markup=False, soft_wrap=True)
+        for line in (f"report  {report}", f"look    quintain view {shlex.quote(str(folder))}"):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def sparkline(values: Sequence[float] | deque[float], width: int) -> str:

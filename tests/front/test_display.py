@@ -151,7 +151,7 @@ def test_the_summary_compares_before_and_after(make_run: Callable[..., Path]) ->
         assert expected in text
     assert "Success on 200 held-out problems" in text
     assert f"run     {folder}\n" in text
-    assert f"report  {folder}/report.html\n" in text
+    assert f"report  {folder}/report.html\nlook    quintain view {folder}\n" in text
 
 
 def test_no_evaluation_has_no_summary() -> None:

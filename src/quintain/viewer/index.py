@@ -21,7 +21,7 @@ from typing import Any
 
 from ..rl.trajectory import Trajectory
 from ..run_folder import kind_of, step_of, trajectory_files
-from .runs import OpenRun
+from .runs import SAMPLES, OpenRun
 from .talk import calls_of, verdict_of, when
 
 _SCHEMA = """
@@ -121,7 +121,7 @@ class Index:
         """Look which files there are, and how long they are now."""
         seen = set()
         for run in self.runs:
-            for path in trajectory_files(run.folder):
+            for path in [*trajectory_files(run.folder), *run.folder.glob(SAMPLES)]:
                 try:
                     found = path.stat()
                 except OSError:

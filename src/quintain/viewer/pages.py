@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote
 
 from ..charts import Series, chart, smooth
 from ..rl.credit_file import read_credit
 from ..run_folder import headline_metric, stages
 from ..tools.errors import UserError
 from . import curves_page, talk
+from .addresses import link, pair, place_of, whole
 from .compare import CHANGES, SHOWN, compare
+from .facts import expected, mean_of, missing, opening, spread
 from .filters import PAGE, TROUBLES, Filter
 from .index import Index, IndexedFile
 from .overview import overview, status
@@ -206,7 +207,7 @@ class Site:
         parts: list[talk.Stretch] = []
         first = 0
         if view != "text":
-            first = max(0, min(_whole("from", query.get("from", "0")), len(trajectory.ids)))
+            first = max(0, min(whole("from", query.get("from", "0")), len(trajectory.ids)))
             parts = talk.stretches(
                 trajectory,
                 pieces_of(trajectory.ids, run.vocabulary()),
@@ -226,12 +227,12 @@ class Site:
             messages=talk.conversation(trajectory),
             judged=talk.judgement(trajectory),
             members=members,
-            expected=_expected(row, members),
-            stored=_spread(credit.advantages, signed) if credit is not None else None,
-            ratio=_spread(ratios, number) if ratios else None,
+            expected=expected(row, members),
+            stored=spread(credit.advantages, signed) if credit is not None else None,
+            ratio=spread(ratios, number) if ratios else None,
             view=view,
             views={"text": "conversation", **talk.COLOURS},
-            missing=_missing(view, credit is not None, ratios is not None, row["phase"]),
+            missing=missing(view, credit is not None, ratios is not None, row["phase"]),
             readable=run.vocabulary() is not None or not trajectory.trainable,
             parts=parts,
             first=first,
@@ -251,17 +252,17 @@ class Site:
         title = "Side by side"
         one = {name: values[0] for name, values in query.items() if values}
         if query.get("e"):
-            rows += [self._loaded(*_place(text, 3))[0] for text in query["e"][:SIDES]]
+            rows += [self._loaded(*place_of(text, 3))[0] for text in query["e"][:SIDES]]
         elif "group" in one:
             self.index.hurry(one.get("run", ""), one.get("file", ""), HURRY_S)
             rows = self.index.rows(
                 "SELECT * FROM episode WHERE run = ? AND stem = ? AND grp = ? ORDER BY line LIMIT ?",
-                [one.get("run"), one.get("file"), _whole("group", one["group"]), SIDES],
+                [one.get("run"), one.get("file"), whole("group", one["group"]), SIDES],
             )
-            title = f"Group {_whole('group', one['group'])}"
+            title = f"Group {whole('group', one['group'])}"
         elif "task" in one:
             for name in ("a", "b"):
-                run, stem = _place(one.get(name, ""), 2)
+                run, stem = place_of(one.get(name, ""), 2)
                 self.index.hurry(run, stem, HURRY_S)
                 rows += self.index.rows(
                     "SELECT * FROM episode WHERE run = ? AND stem = ? AND task = ? ORDER BY line LIMIT ?",
@@ -284,11 +285,11 @@ class Site:
             raise NotThereError(
                 "there are no such episodes (the file may have been rewritten, or is not indexed yet)"
             )
-        opening = _opening([side["messages"] for side in sides])
-        shared = sides[0]["messages"][:opening]
+        alike = opening([side["messages"] for side in sides])
+        shared = sides[0]["messages"][:alike]
         for side in sides:
-            side["messages"] = side["messages"][opening:]
-        mean = _mean([row["reward"] for row in rows])
+            side["messages"] = side["messages"][alike:]
+        mean = mean_of([row["reward"] for row in rows])
         return self.page("side.html", "episodes", title, sides=sides, shared=shared, mean=mean)
 
     def compared(self, query: Mapping[str, str]) -> str:
@@ -298,16 +299,16 @@ class Site:
         if not sets:
             return self.page("compare.html", "compare", "Compare", sets=[], found=None)
         a, b = query.get("a") or _first_evaluation(sets), query.get("b") or sets[0].place
-        for name, place in (("a", a), ("b", b)):
-            if place not in places:
+        for name, wanted in (("a", a), ("b", b)):
+            if wanted not in places:
                 raise NotThereError(
-                    f"{name} names no trajectories: {place!r}; choose among {', '.join(places[:8])}"
+                    f"{name} names no trajectories: {wanted!r}; choose among {', '.join(places[:8])}"
                 )
         show = query.get("show", "changed")
         if show not in CHANGES:
             raise UserError(f"show must be one of {', '.join(CHANGES)}, got {show!r}")
-        page = max(1, _whole("page", query.get("page") or "1"))
-        found = compare(self.index, _pair(a), _pair(b), show=show, page=page)
+        page = max(1, whole("page", query.get("page") or "1"))
+        found = compare(self.index, pair(a), pair(b), show=show, page=page)
         return self.page(
             "compare.html",
             "compare",
@@ -333,7 +334,7 @@ class Site:
         self.run(key)
         self.index.hurry(key, stem, HURRY_S)
         row = self.index.row(
-            "SELECT * FROM episode WHERE run = ? AND stem = ? AND line = ?", [key, stem, _whole("line", line)]
+            "SELECT * FROM episode WHERE run = ? AND stem = ? AND line = ?", [key, stem, whole("line", line)]
         )
         if row is None:
             reading = (
@@ -374,86 +375,7 @@ _COLUMNS = (
 )
 
 
-def link(row: Mapping[str, Any], listed: str = "", view: str = "text") -> str:
-    """Return the URL of an episode; `listed` is the query of the table it was found in."""
-    query = urlencode(
-        {name: value for name, value in (("view", view), ("list", listed)) if value not in ("", "text")}
-    )
-    path = "/".join(quote(str(row[name]), safe="~") for name in ("run", "stem", "line"))
-    return f"/episode/{path}" + (f"?{query}" if query else "")
-
-
-def lists_of(query: str) -> dict[str, list[str]]:
-    """Return a query string as lists of values by name."""
-    return parse_qs(query, max_num_fields=200)
-
-
-def _place(text: str, count: int) -> tuple[str, ...]:
-    parts = tuple(text.split("/"))
-    if len(parts) != count:
-        raise UserError(f"expected {'/'.join(('RUN', 'FILE', 'LINE')[:count])}, got {text[:80]!r}")
-    return parts
-
-
-def _pair(text: str) -> tuple[str, str]:
-    run, stem = _place(text, 2)
-    return run, stem
-
-
-def _whole(name: str, text: str) -> int:
-    if not text.lstrip("-").isdecimal() or len(text) > 15:
-        raise UserError(f"{name} must be a whole number, got {text[:40]!r}")
-    return int(text)
-
-
 def _first_evaluation(sets: Sequence[IndexedFile]) -> str:
     """Return what to compare the newest evaluation with: the first one of its run."""
     alike = [file for file in sets if (file.phase, file.run) == (sets[0].phase, sets[0].run)]
     return alike[-1].place
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
-def _expected(row: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the reward less the group's mean; None where there is no group to compare with."""
-    mean = _mean([member["reward"] for member in members])
-    if row["phase"] != "rl" or row["reward"] is None or mean is None or len(members) < 2:
-        return None
-    return float(row["reward"] - mean)
-
-
-def _spread(values: Sequence[float], form: Callable[[float], str]) -> str:
-    """Return numbers as one, if they are alike, else as their range."""
-    if not values:
-        return "none"
-    low, high = min(values), max(values)
-    return form(low) if high - low < 5e-7 else f"{form(low)} to {form(high)}"
-
-
-def _missing(view: str, credit: bool, ratio: bool, phase: str) -> str:
-    """Return why the tokens cannot be coloured so, or nothing."""
-    if view == "advantage" and not credit:
-        return (
-            "Advantages are stored for the graded episodes of RL steps alone."
-            if phase != "rl"
-            else "No advantages of this step are stored: it was ungraded, or an earlier version of Quintain trained it."
-        )
-    if view == "ratio" and not ratio:
-        return (
-            "The ratio of the learner to the sampler is not stored here. It is in RL steps for which the learner "
-            'measures log-probabilities of its own beforehand (rl.old_logprobs = "learner", several minibatches).'
-        )
-    return ""
-
-
-def _opening(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> int:
-    """Return how many messages all conversations begin with alike."""
-    count = 0
-    for messages in zip(*conversations, strict=False):
-        if any(message != messages[0] for message in messages) or messages[0]["role"] == "assistant":
-            break
-        count += 1
-    return count

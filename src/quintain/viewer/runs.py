@@ -15,6 +15,9 @@ from ..run_folder import CONFIG, METRICS, TRAJECTORIES
 from ..tools.errors import UserError
 from .tokens import Vocabulary, newest_tokenizer, read_vocabulary
 
+SAMPLES = "samples.jsonl"
+"""The episodes in a folder of `quintain sample`, which is shown like a run."""
+
 
 @dataclass
 class OpenRun:
@@ -147,4 +150,6 @@ def open_runs(folders: Sequence[Path]) -> list[OpenRun]:
 
 
 def _is_run(folder: Path) -> bool:
-    return folder.is_dir() and any((folder / name).exists() for name in (CONFIG, METRICS, TRAJECTORIES))
+    return folder.is_dir() and any(
+        (folder / name).exists() for name in (CONFIG, METRICS, TRAJECTORIES, SAMPLES)
+    )

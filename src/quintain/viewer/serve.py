@@ -22,7 +22,8 @@ from pathlib import Path
 from aiohttp import web
 
 from ..tools.errors import UserError
-from .pages import NotThereError, Site, lists_of
+from .addresses import lists_of
+from .pages import NotThereError, Site
 from .render import ASSETS, asset
 from .runs import open_runs
 

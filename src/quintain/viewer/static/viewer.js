@@ -21,7 +21,7 @@
 
   // --- Pages that change in place ---------------------------------------------------------------------------
   var asked = 0, version = "";
-  function show(address, how) {
+  function show(address) {
     var mine = ++asked;
     return fetch(address, { credentials: "same-origin" }).then(function (answer) {
       return answer.text().then(function (text) {
@@ -30,10 +30,8 @@
         if (!fresh) return;
         version = page.body.dataset.version || version;
         keep(fresh);
-        if (how === "push") history.pushState(null, "", address);
-        if (how === "replace") history.replaceState(null, "", address);
+        history.replaceState(null, "", address);
         document.title = page.title;
-        if (how === "push") window.scrollTo(0, 0);
         prepare();
       });
     });
@@ -46,7 +44,7 @@
     all("details[data-keep]", old).forEach(function (box) { open[box.dataset.keep] = box.open; });
     all("[data-scroll]", old).forEach(function (box) { scrolled[box.dataset.scroll] = box.scrollTop; });
     old.replaceWith(document.adoptNode(fresh));
-    all("details[data-keep]", fresh).forEach(function (box) { if (box.dataset.keep in open) box.open = open[box.dataset.keep] || box.open; });
+    all("details[data-keep]", fresh).forEach(function (box) { if (box.dataset.keep in open) box.open = open[box.dataset.keep]; });
     if (at) all("tr a.open", fresh).forEach(function (link) { if (link.getAttribute("href") === at) link.closest("tr").classList.add("at"); });
     var again = id && document.getElementById(id);
     if (again) {
@@ -67,7 +65,7 @@
   document.addEventListener("submit", function (event) {
     if (!event.target.matches("form[data-auto]")) return;
     event.preventDefault();
-    show(addressOf(event.target), "replace");
+    show(addressOf(event.target));
   });
   document.addEventListener("input", function (event) {
     var field = event.target, form = field.form;
@@ -76,7 +74,7 @@
     if (field.type === "range") { var told = form.querySelector("output[for='" + field.id + "']"); if (told) told.textContent = field.value; }
     clearTimeout(waiting);
     var typing = field.matches("input[type=search], input[type=number], input[type=range]");
-    waiting = setTimeout(function () { show(addressOf(form), "replace"); }, typing ? 180 : 0);
+    waiting = setTimeout(function () { show(addressOf(form)); }, typing ? 180 : 0);
   });
   function narrow() {
     all("[data-narrow]").forEach(function (field) {
@@ -85,7 +83,6 @@
       all(".metrics fieldset").forEach(function (group) { group.hidden = !group.querySelector("label:not([hidden])"); });
     });
   }
-  window.addEventListener("popstate", function () { if (document.body.dataset.version) show(location.href, ""); });
 
   // --- Following a run --------------------------------------------------------------------------------------
   function follow() {
@@ -95,7 +92,7 @@
       var reading = state.done < state.total;
       tell("on", reading ? "reading " + Math.floor(100 * state.done / state.total) + " %" : "live");
       var pinned = location.pathname.indexOf("/episode/") === 0 || location.pathname === "/side";
-      if (state.version !== version && !pinned) return show(location.href, "");
+      if (state.version !== version && !pinned) return show(location.href);
     }).catch(function () { tell("off", "the viewer has stopped"); }).then(function () { setTimeout(follow, 2000); });
   }
   function tell(state, text) {
