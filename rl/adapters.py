@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..tools.errors import UserError
@@ -67,17 +68,39 @@ def whole_weights(model: PreTrainedModel) -> dict[str, Tensor]:
         for adapter in module.active_adapters
         if adapter in module.lora_A
     }
+    packed = {name: module for name, module in inside.named_modules() if _is_quantised(module)}
+    dtype = inside.get_input_embeddings().weight.dtype
     found: dict[str, Tensor] = {}
     for name, value in inside.state_dict().items():
         if ".lora_" in name:
             continue
         owner, _, kind = name.rpartition(".")
+        inner = name.partition(".weight.")[0]
+        if inner in packed or (owner in packed and kind not in ("weight", "bias")):
+            continue  # how the weights are packed: scales and codes
+        if owner in packed and kind == "weight":
+            value = _unpacked(packed[owner]).to(dtype)
         if owner.endswith(".base_layer"):
             owner = owner.removesuffix(".base_layer")
             if kind == "weight" and owner in deltas:
                 value = (value.float() + deltas[owner].float()).to(value.dtype)
         found[f"{owner}.{kind}" if owner else kind] = value
     return found
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    """Return whether the weight of `module` is packed into few bits by bitsandbytes."""
+    if hasattr(module, "base_layer"):  # an adapter, which shows the weight of what it lies beside
+        return False
+    return type(getattr(module, "weight", None)).__name__ in ("Params4bit", "Int8Params")
+
+
+@torch.no_grad()
+def _unpacked(module: nn.Module) -> Tensor:
+    from peft.utils.integrations import dequantize_module_weight
+
+    weight: Tensor = dequantize_module_weight(module)
+    return weight.detach()
 
 
 def save_whole(model: PreTrainedModel, folder: Path) -> None:
@@ -87,7 +110,10 @@ def save_whole(model: PreTrainedModel, folder: Path) -> None:
         return
     inside = plain(model)
     weights = {name: value.contiguous() for name, value in whole_weights(model).items()}
-    empty: PreTrainedModel = type(inside)(inside.config).to(inside.dtype)
+    config = copy.deepcopy(inside.config)
+    if hasattr(config, "quantization_config"):  # what is written is whole
+        del config.quantization_config
+    empty: PreTrainedModel = type(inside)(config).to(inside.get_input_embeddings().weight.dtype)
     empty.load_state_dict(weights)
     empty.save_pretrained(folder)
     model.save_pretrained(folder / ADAPTER)

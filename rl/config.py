@@ -107,7 +107,7 @@ class ModelConfig(Section):
     lora: LoraConfig | None = None
     """Train an adapter instead of the weights."""
     quantize: Literal["off", "4bit", "8bit"] = "off"
-    """With `lora`: keep the frozen weights in 4 or 8 bits (QLoRA); needs CUDA and bitsandbytes."""
+    """With `lora`: keep the frozen weights in 4 or 8 bits (QLoRA); needs quintain[qlora]; 8 bits need CUDA."""
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass instead of keeping what they made: less memory, a third more time."""
     tiny: TinyModelConfig = TinyModelConfig()
@@ -318,6 +318,11 @@ class Config(Section):
             raise ValueError(
                 "rollout.episode_tokens must not exceed model.tiny.context, "
                 f"got {longest} and {self.model.tiny.context}"
+            )
+        if self.rl is not None and self.rl.micro_batch_tokens < longest:
+            raise ValueError(
+                "rl.micro_batch_tokens must not be below rollout.episode_tokens, since an episode is never cut, "
+                f"got {self.rl.micro_batch_tokens} and {longest}"
             )
         if self.engine.kind == "openai" and (self.rl is not None or self.sft is not None):
             raise ValueError(

@@ -122,14 +122,36 @@ def _pretrained(path: str, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
             f"model.path {path!r} is not a folder here and could not be loaded from the Hugging Face Hub "
             f"({_first_line(error)}); give a folder, an id that can be reached, 'smollm2' or 'tiny'"
         ) from error
+    quantisation = _quantisation(config)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, config.dtype), quantization_config=_quantisation(config)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            output_loading_info=True,
+            dtype=getattr(torch, config.dtype),
+            quantization_config=quantisation,
+            device_map=None if quantisation is None else {"": pick_device(config.device)},
         )
     except Exception as error:
         raise UserError(
             f"model.path {path!r} holds no causal language model that can be loaded ({_first_line(error)})"
         ) from error
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # It would pack 4-bit weights anew when it samples, for a product that has no backward pass.
+            module.support_avx512bf16_for_cpu = False
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would draw them at random
+        kinds = ", ".join(model.config.architectures or ["unknown"])
+        raise UserError(
+            f"model.path {path!r} holds no causal language model: it lacks {missing[0]} and {len(missing) - 1} more "
+            f"weights of one (its config says {kinds})"
+        )
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise UserError(
+            f"model.path {path!r}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}; give the "
+            "tokenizer that the model was trained with"
+        )
     return model, tokenizer
 
 
@@ -140,10 +162,14 @@ def _quantisation(config: ModelConfig) -> Any:
     """
     if config.quantize == "off":
         return None
-    if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
+    device = pick_device(config.device).type
+    runs_on = ("cuda", "cpu") if config.quantize == "4bit" else ("cuda",)
+    if device not in runs_on:
+        raise UserError(f"model.quantize = {config.quantize!r} runs on {' and '.join(runs_on)}, got {device}")
+    if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            f"model.quantize = {config.quantize!r} needs a CUDA device and `pip install bitsandbytes`; "
-            "leave it out to train the adapter beside whole weights"
+            f"model.quantize = {config.quantize!r} needs `pip install 'quintain[qlora]'`; leave it out to train the "
+            "adapter beside whole weights"
         )
     from transformers import BitsAndBytesConfig
 

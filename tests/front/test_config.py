@@ -151,6 +151,7 @@ def test_all_mistakes_are_told_at_once(load: Load) -> None:
         (["--rl.minibatches=9", "--rl.groups=2", "--rl.group_size=4"], "got 9 for 2 groups x 4"),
         (["--rollout.turn_tokens=600"], "turn_tokens must not exceed episode_tokens, got 600 and 512"),
         (["--rollout.episode_tokens=600"], "must not exceed model.tiny.context, got 600 and 512"),
+        (["--rl.micro_batch_tokens=500"], "an episode is never cut, got 500 and 512"),
         (["--model.tiny.heads=3"], "got width=128, heads=3"),
         (["--model.tiny.kv_heads=3"], "heads must be a multiple of kv_heads, got 4 and 3"),
         (["--engine.kind=vllm", "--engine.vllm.max_model_len=100"], "got 512 and 100"),

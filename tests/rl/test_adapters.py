@@ -13,6 +13,7 @@ from quintain.rl.config import LoraConfig, ModelConfig
 from quintain.rl.credit import Credit
 from quintain.rl.forward import plain
 from quintain.rl.learner import Learner
+from quintain.rl.models import load_model
 from quintain.rl.rl_config import RlConfig
 from quintain.tools.errors import UserError
 
@@ -150,3 +151,79 @@ def test_gradient_checkpointing_changes_no_gradient(make_model, batch):
         found.append(model.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=1e-5, atol=1e-6)
+
+
+# --- QLoRA
+
+
+@pytest.fixture
+def saved(make_model, tokenizer, tmp_path):
+    folder = tmp_path / "model"
+    make_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_quantised_weights_stay_and_a_checkpoint_has_them_whole(saved, batch, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    from transformers import AutoModelForCausalLM
+
+    config = ModelConfig.model_validate(
+        {"path": str(saved), "device": "cpu", "quantize": "4bit", "lora": {"rank": 4}}
+    )
+    model, _ = load_model(config, seed=0)
+    packed = {name: p.clone() for name, p in model.named_parameters() if p.dtype == torch.uint8}
+    assert len(packed) == 2 * 7
+    before = logits(model.eval())  # as sampling does: the gradient must still reach the first layer after it
+    learner = learn(model, batch)
+    assert learner.kl_from_start(batch) > 0
+    now = dict(model.named_parameters())
+    assert all(torch.equal(now[name], kept) for name, kept in packed.items())
+    assert all(p.abs().max() > 0 for name, p in now.items() if "lora_B" in name)
+    after = logits(model.eval())
+    assert (after - before).abs().max() > 0.1
+    save_whole(model, tmp_path / "out")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert not hasattr(whole.config, "quantization_config")
+    torch.testing.assert_close(logits(whole), after, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [
+        ("4bit", r"model.quantize = '4bit' needs `pip install 'quintain\[qlora\]'`"),
+        ("8bit", "model.quantize = '8bit' runs on cuda, got cpu"),
+    ],
+)
+def test_quantising_that_cannot_be_had_is_refused(bits, message, saved, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    config = ModelConfig.model_validate({"path": str(saved), "quantize": bits, "lora": {}, "device": "cpu"})
+    with pytest.raises(UserError, match=message):
+        load_model(config, seed=0)
+
+
+# --- folders that hold something else
+
+
+def test_a_model_without_a_language_head_is_refused(make_model, tokenizer, tmp_path):
+    from transformers import LlamaForSequenceClassification
+
+    config = make_model().config
+    config.tie_word_embeddings = False  # tied, the head is there: it is the embedding
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError,
+        match=r"holds no causal language model: it lacks lm_head.weight .*LlamaForSequenceClassification",
+    ):
+        load_model(ModelConfig(path=str(tmp_path)), seed=0)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(make_model, tokenizer, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens([f"<new {number}>" for number in range(50)])
+    other.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"its tokenizer has \d+ tokens, but the model knows 320"):
+        load_model(ModelConfig(path=str(tmp_path)), seed=0)
