@@ -21,13 +21,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..attention import enable_packing
 from ..forward import Finish, plain
 from .base import Completion, EngineError, FinishReason, Sampling
 from .slots import SlotCache
 
 WIDE = 24
 """Stretches of more new tokens than this are prefilled in a pass of their own; shorter ones are forced
-through the running steps, where each costs one row of a batch that runs anyway."""
+through the running steps, where each costs one row of a batch that runs anyway ..."""
+TOGETHER = 96
+"""... unless all sessions together have this many to run: then one pass is cheaper than so many rows."""
 PREFILL_TOKENS = 8192
 """At most this many (padded) tokens in one wide pass."""
 
@@ -71,6 +74,7 @@ class TransformersEngine:
             raise ValueError(f"max_sessions must be at least 1, got {max_sessions}")
         config = model.config.get_text_config()
         _refuse_other_attention(config)
+        enable_packing(plain(model))  # for the way in which it attends from one token
         self.model = model
         self.version = 0
         self.context_length = int(config.max_position_embeddings)
@@ -184,9 +188,9 @@ class TransformersEngine:
         busy = [session for session in self._rows if session.future is not None]
         if not busy:
             return
-        long = [session for session in busy if len(session.ids) - session.cached > WIDE]
-        if long:
-            self._prefill(long)
+        wide = self._wide(busy)
+        if wide:
+            self._prefill(wide)
         # The batch is every living row where most of them work, else a gathered copy of those that do.
         dense = 2 * len(busy) >= len(self._rows)
         batch = self._rows if dense else busy
@@ -201,6 +205,13 @@ class TransformersEngine:
                     ready.append(index)
         if ready:
             self._sample([batch[i] for i in ready], hidden if len(ready) == len(batch) else hidden[ready])
+
+    def _wide(self, busy: list[_Session]) -> list[_Session]:
+        """Return the sessions whose new tokens are to run in a pass of their own."""
+        new = [session for session in busy if len(session.ids) - session.cached > 1]
+        if sum(len(session.ids) - session.cached for session in new) >= TOGETHER:
+            return new
+        return [session for session in new if len(session.ids) - session.cached > WIDE]
 
     def _admit(self) -> None:
         """Give waiting requests their session, in order, as far as there are rows."""
@@ -251,7 +262,12 @@ class TransformersEngine:
         todo.sort(key=lambda s: len(s.ids) - s.cached)
         while todo:
             width = len(todo[-1].ids) - 1 - todo[-1].cached
-            count = max(1, PREFILL_TOKENS // width)
+            most, count = PREFILL_TOKENS // width, 1
+            while (
+                count < min(most, len(todo))
+                and 2 * (len(todo[-count - 1].ids) - todo[-count - 1].cached) > width
+            ):
+                count += 1  # of similar length: at most half of what runs is padding
             chunk, todo = todo[-count:], todo[:-count]
             self._forward(
                 chunk, [s.ids[s.cached : -1] for s in chunk], [s.cached for s in chunk], dense=False
@@ -305,31 +321,33 @@ class TransformersEngine:
 
     def _sample(self, sessions: list[_Session], hidden: Tensor) -> None:
         """Draw the next token of each session from its hidden state [B, H], and finish who is done."""
+        token_B, logprob_B = self._draw(sessions, self._finish_logits(self._head(hidden)))
+        for session, token, logprob in zip(sessions, token_B.tolist(), logprob_B.tolist(), strict=True):
+            session.ids.append(token)
+            session.sampled.append(token)
+            session.logprobs.append(logprob)
+            session.versions.append(self.version)
+            assert session.sampling is not None
+            if token in session.sampling.stop_ids:
+                self._finish(session, FinishReason.STOP)
+            elif len(session.sampled) == len(session.uniforms):
+                self._finish(session, FinishReason.LENGTH)
+
+    def _draw(self, sessions: list[_Session], logits_BV: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the next token of each session, and its log-probability. [B], [B]"""
         samplings = [s.sampling for s in sessions if s.sampling is not None]
-        logits_BV = self._finish_logits(self._head(hidden))
-        temperature_B = torch.tensor([s.temperature for s in samplings], device=hidden.device)
+        temperature_B = torch.tensor([s.temperature for s in samplings], device=logits_BV.device)
         greedy_B = temperature_B == 0
         logp_BV = torch.log_softmax(logits_BV / torch.where(greedy_B, 1.0, temperature_B)[:, None], dim=-1)
         # Inverse of the cumulative distribution, one number a token: the draw of a session does not depend
         # on who else is in the batch. float64, so that rare tokens keep their share in a large vocabulary.
         uniform_B = torch.tensor([s.uniforms[len(s.sampled)] for s in sessions], dtype=torch.float64)
         cumulative_BV = logp_BV.double().exp().cumsum(-1)
-        level_B = uniform_B.to(hidden.device) * cumulative_BV[:, -1]
+        level_B = uniform_B.to(logits_BV.device) * cumulative_BV[:, -1]
         drawn_B = torch.searchsorted(cumulative_BV, level_B[:, None], right=True)[:, 0]
         drawn_B = drawn_B.clamp(max=logp_BV.shape[-1] - 1)
         token_B = torch.where(greedy_B, logits_BV.argmax(-1), drawn_B)
-        logprob_B = logp_BV.gather(1, token_B[:, None])[:, 0]
-        for session, sampling, token, logprob in zip(
-            sessions, samplings, token_B.tolist(), logprob_B.tolist(), strict=True
-        ):
-            session.ids.append(token)
-            session.sampled.append(token)
-            session.logprobs.append(logprob)
-            session.versions.append(self.version)
-            if token in sampling.stop_ids:
-                self._finish(session, FinishReason.STOP)
-            elif len(session.sampled) == len(session.uniforms):
-                self._finish(session, FinishReason.LENGTH)
+        return token_B, logp_BV.gather(1, token_B[:, None])[:, 0]
 
     def _finish(self, session: _Session, reason: FinishReason) -> None:
         if session.future is not None and not session.future.done():

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from quintain.rl.attention import enable_packing
+from quintain.rl.attention import enable_packing, packed_attention
 from quintain.rl.forward import token_logprobs
 from quintain.rl.packing import pack
 from quintain.rl.stages.sft import IGNORED, labels
@@ -285,3 +285,17 @@ def test_a_shared_beginning_ends_with_the_first_sample(trajectory):
     assert [(s.start, s.end) for s in batch.segments] == [(0, 20), (20, 22), (22, 44), (44, 46), (46, 68)]
     assert batch.targets_N.tolist() == [7, 8, 9, 10] * 2
     assert batch.lengths == (4, 4)
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_one_new_token_attends_as_with_repeated_keys(hidden: int):
+    """Six query heads, two of keys: head 0 to 2 read the first, 3 to 5 the second; `hidden` keys of 11 are masked."""
+    draws = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 6, 1, 8, generator=draws)
+    key, value = torch.randn(2, 3, 2, 11, 8, generator=draws)
+    mask = (torch.arange(11) >= hidden).expand(3, 1, 1, 11) if hidden else None
+    found, _ = packed_attention(torch.nn.Module(), query, key, value, mask)
+    scores = query @ key.repeat_interleave(3, 1).transpose(2, 3) / 8**0.5
+    scores[..., :hidden] = -torch.inf
+    expected = (scores.softmax(-1) @ value.repeat_interleave(3, 1)).transpose(1, 2)
+    torch.testing.assert_close(found, expected)

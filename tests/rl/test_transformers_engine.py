@@ -80,6 +80,25 @@ async def test_a_kept_cache_changes_nothing_but_the_work(model):
     assert sum(fresh) == (40 + 7) + (51 + 7) + (94 + 7)
 
 
+async def test_short_answers_of_many_sessions_run_in_one_pass(model):
+    """Twelve sessions go on with nine new tokens each, the last sample among them: 96 of them or more run together."""
+    engine = TransformersEngine(model)
+    ids = [[*PROMPT, 60 + n] for n in range(12)]
+    first = await asyncio.gather(
+        *(engine.generate(ids[n], sampling(4, seed=n), session=f"{n}") for n in range(12))
+    )
+    for n, completion in enumerate(first):
+        ids[n] += [*completion.ids, *range(70 + n, 78 + n)]
+    with counted(model) as passes:
+        second = await asyncio.gather(
+            *(engine.generate(ids[n], sampling(3, seed=n), session=f"{n}") for n in range(12))
+        )
+    assert passes == [12 * 8, 12, 12, 12]
+    for n, completion in enumerate(second):
+        expected = logprobs_of(model, ids[n] + list(completion.ids), len(ids[n]))
+        assert list(completion.logprobs) == pytest.approx(expected, abs=1e-4)
+
+
 async def test_a_session_that_turns_off_its_path_keeps_what_is_common(model):
     engine = TransformersEngine(model)
     first = await engine.generate(PROMPT, sampling(8), session="s")
