@@ -21,6 +21,9 @@ from ..adapters import save_whole, whole_weights
 from ..config import VllmConfig
 from .base import Completion, EngineError, FinishReason, Sampling
 
+PREFILL_TOKENS = 4096
+"""On a CPU: at most this many prompt tokens in one step, or one whole prompt."""
+
 
 class VllmEngine:
     """An `Engine` on vLLM's `LLMEngine`.
@@ -63,6 +66,9 @@ class VllmEngine:
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="quintain-vllm")
         self._futures: dict[str, asyncio.Future[Completion]] = {}
+        self._new: dict[
+            str, tuple[Any, Any]
+        ] = {}  # prompt and parameters of requests that the engine has not seen
         self._pump: asyncio.Task[None] | None = None
         self._count = 0
         on_cpu = model.device.type == "cpu"
@@ -81,6 +87,9 @@ class VllmEngine:
                     gpu_memory_utilization=config.gpu_memory_utilization,
                     kv_cache_memory_bytes=int(config.kv_cache_gb * 2**30) if on_cpu else None,
                     enable_prefix_caching=True,
+                    # vLLM 0.32 winds a request's generator back after a part of a prompt, which no CPU generator can.
+                    enable_chunked_prefill=False if on_cpu else None,
+                    max_num_batched_tokens=max(PREFILL_TOKENS, self.context_length) if on_cpu else None,
                     generation_config="vllm",
                     logprobs_mode="processed_logprobs",  # of the distribution that is sampled from
                     disable_log_stats=True,
@@ -121,16 +130,15 @@ class VllmEngine:
         self._count += 1
         request = f"request-{self._count}"
         future: asyncio.Future[Completion] = loop.create_future()
-        # Filed before the engine knows the request, so that its end always finds somebody waiting.
         self._futures[request] = future
-        prompt = {"prompt_token_ids": list(ids)}
-        await loop.run_in_executor(self._thread, self._engine.add_request, request, prompt, parameters)
+        self._new[request] = ({"prompt_token_ids": list(ids)}, parameters)
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._run())
         try:
             return await future
         except asyncio.CancelledError:
-            if self._futures.pop(request, None) is not None:
+            known = self._new.pop(request, None) is None
+            if self._futures.pop(request, None) is not None and known:
                 self._thread.submit(self._engine.abort_request, [request])
             raise
 
@@ -167,8 +175,17 @@ class VllmEngine:
         loop = asyncio.get_running_loop()
         try:
             while self._futures:
-                for output in await loop.run_in_executor(self._thread, self._engine.step):
+                new, self._new = self._new, {}
+                refused, outputs = await loop.run_in_executor(self._thread, self._step, new)
+                for request, error in refused.items():
+                    future = self._futures.pop(request, None)
+                    if future is not None and not future.done():
+                        future.set_exception(error)
+                for output in outputs:
                     self._finish(output)
+                await asyncio.sleep(
+                    0
+                )  # episodes whose reply is ready go on, and their next turn is in the next step
         except Exception as error:
             failure = EngineError(f"vLLM failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
@@ -176,6 +193,17 @@ class VllmEngine:
                 if not future.done():
                     future.set_exception(failure)
             self._futures.clear()
+            self._new.clear()
+
+    def _step(self, new: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Exception], list[Any]]:
+        """Hand new requests to the engine and take a step; return those that it refuses, and what it has to say."""
+        refused: dict[str, Exception] = {}
+        for request, (prompt, parameters) in new.items():
+            try:
+                self._engine.add_request(request, prompt, parameters)
+            except Exception as error:
+                refused[request] = error
+        return refused, list(self._engine.step())
 
     def _finish(self, output: Any) -> None:
         future = self._futures.get(output.request_id)

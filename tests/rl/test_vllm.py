@@ -43,7 +43,11 @@ def fixed_model(tokenizer):
 @pytest.fixture(scope="module")
 def started(fixed_model, tokenizer) -> Iterator[tuple[VllmEngine, Run]]:
     """One engine, and the one event loop that all its calls come from."""
-    engine = VllmEngine(fixed_model, tokenizer, VllmConfig(kv_cache_gb=0.25), max_sessions=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "quintain.rl.engines.vllm.PREFILL_TOKENS", 256
+        )  # the prompts of one step: one whole context
+        engine = VllmEngine(fixed_model, tokenizer, VllmConfig(kv_cache_gb=0.25), max_sessions=8)
     with asyncio.Runner() as runner:
         yield engine, runner.run
         runner.run(engine.close())
@@ -116,6 +120,16 @@ def test_the_same_seed_draws_the_same_tokens_whoever_is_beside(at_start):
         )
     )
     assert beside[0].ids == alone.ids
+
+
+def test_prompts_that_fill_more_than_a_step_are_sampled_with_their_seeds(at_start):
+    engine, run, model = at_start
+    prompts = [[(n * k) % 250 + 40 for k in range(1, 101)] for n in range(3, 9)]
+    found = run(together(*(engine.generate(p, sampling(6, n)) for n, p in enumerate(prompts))))
+    alone = [run(engine.generate(p, sampling(6, n))) for n, p in enumerate(prompts)]
+    assert [c.ids for c in found] == [c.ids for c in alone]
+    for prompt, completion in zip(prompts, found, strict=True):
+        agrees(model, prompt, completion)
 
 
 def test_the_stop_token_ends_a_completion_and_belongs_to_it(at_start):
