@@ -1,12 +1,14 @@
-"""A GRPO update of SmolLM2-135M on multi-turn episodes: ours against TRL's, in one run.
+"""The learner on SmolLM2-135M, ours and TRL's. Each part runs alone, or all.
 
-    python benchmarks/learner.py                 # both, and how cost grows with tokens (some ten minutes on two cores)
-    python benchmarks/learner.py --groups 2      # less of it
+    python benchmarks/learner.py update      # a GRPO update on multi-turn episodes: 3 minutes
+    python benchmarks/learner.py cost        # how its cost grows with tokens: 2 minutes
+    python benchmarks/learner.py step        # a whole single-turn step, generation and update: 3 minutes
 
-Both learn from the same episodes (lengths 100 to 600, most of the tokens a tool's), with the same bfloat16 weights, the
-same optimiser and no generation. Each side runs in a process of its own, whose CPU seconds and peak memory above
-the loaded weights are compared. TRL gets the episodes through its `rollout_func`. "ours, float32 masters" is what a
-run does by default and TRL does not: its optimiser state is float32.
+`update`: both learn from the same episodes (lengths 100 to 600, most of the tokens a tool's), with the same bfloat16
+weights, the same optimiser and no generation; TRL gets the episodes through its `rollout_func`. `cost`: our update with
+four times the groups. `step`: see `grpo_step`. Each side runs in a process of its own, whose CPU seconds and peak
+memory above the loaded weights are compared. "float32 masters" is what a run does by default and TRL does not: its
+optimiser state is float32. `--groups` makes all parts larger in proportion.
 """
 
 from __future__ import annotations
@@ -18,15 +20,19 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from common import finish, machine, parser, table
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 GROUP = 8
 SIDES = ("ours", "ours, float32 masters", "TRL")
+STEP_SIDES = ("step ours", "step ours, float32 masters", "step TRL")
 
 
 def episodes(groups: int, seed: int = 0, scale: float = 1.0) -> list[dict[str, list[int]]]:
@@ -202,57 +208,140 @@ def matmul_rate() -> float:
     return 2 * 2048 * 576 * 1536 * rounds / (time.process_time() - began) / 1e9
 
 
-def child(side: str, groups: int, scale: float, budget: int, threads: int) -> dict[str, float]:
+def child(side: str, options: argparse.Namespace, *, groups: int) -> dict[str, float]:
     """Run one side in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, "--groups", str(groups), "--scale", str(scale)]
-    command += ["--budget", str(budget), "--threads", str(threads)]
+    command = [sys.executable, __file__, "--side", side, "--groups", str(groups)]
+    command += ["--budget", str(options.budget), "--threads", str(options.threads)]
+    command += ["--trl-batch", str(options.trl_batch)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def play(side: str, options: argparse.Namespace) -> dict[str, float]:
+    """Be one side."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    masters = "masters" in side
+    if side.startswith("step"):
+        import grpo_step
+
+        if side == "step TRL":
+            return grpo_step.run_trl(options.groups, batch_size=options.trl_batch)
+        return grpo_step.run_ours(options.groups, masters=masters, budget=options.budget)
+    data = episodes(options.groups)
+    if side == "TRL":
+        result = run_trl(data, batch_size=options.trl_batch)
+    else:
+        result = run_ours(data, masters=masters, budget=options.budget)
+    return result | {"gflop_per_cpu_s": matmul_rate()}
+
+
+def update(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare one update."""
+    found = {side: child(side, options, groups=options.groups) for side in SIDES}
+    base = found["TRL"]
+    rows = [
+        (
+            side,
+            r["cpu_s"],
+            r["cpu_s"] / base["cpu_s"],
+            f"{r['peak_mb']:,.0f}",
+            r["peak_mb"] / base["peak_mb"],
+            r["forwarded_per_trained"],
+            f"{r['efficiency']:.1%}",
+            f"{r['tokens_per_cpu_s']:,.0f}",
+            f"{_share(r):.0%}",
+        )
+        for side, r in found.items()
+    ]
+    head = (
+        "",
+        "CPU s",
+        "/ TRL",
+        "peak MB",
+        "/ TRL",
+        "forwarded/trained",
+        "packed",
+        "tokens/CPU-s",
+        "of matmul rate",
+    )
+    table(f"A GRPO update, {options.groups} groups x {GROUP} multi-turn episodes", head, rows)
+    return found
+
+
+def _share(result: dict[str, float]) -> float:
+    """Return the rate of the update against that of a plain matrix product: all weights, forward and backward."""
+    return 6 * 134.5e6 * result["forwarded"] / result["cpu_s"] / 1e9 / result["gflop_per_cpu_s"]
+
+
+def cost(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare an update with one of four times the groups, by turns."""
+    one, four = [], []
+    for _ in range(options.rounds):
+        one.append(child("ours", options, groups=options.groups))
+        four.append(child("ours", options, groups=4 * options.groups))
+    small, large = (min(found, key=lambda r: r["cpu_s"]) for found in (one, four))
+    tokens, seconds = large["trained"] / small["trained"], large["cpu_s"] / small["cpu_s"]
+    rows = [
+        (f"{n} groups", int(r["trained"]), int(r["forwarded"]), r["cpu_s"], f"{r['efficiency']:.1%}")
+        for n, r in ((options.groups, small), (4 * options.groups, large))
+    ]
+    rows.append(("times", tokens, large["forwarded"] / small["forwarded"], seconds, ""))
+    table("Cost of an update by size", ("", "trained", "forwarded", "CPU s", "packed"), rows)
+    print(f"CPU time for each trained token, large / small: {seconds / tokens:.2f} (at most 1.05)")
+    return {"small": small, "large": large, "tokens_times": tokens, "cpu_times": seconds}
+
+
+def step(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare a whole single-turn step."""
+    found = {side: child(side, options, groups=options.groups) for side in STEP_SIDES}
+    base = found["step TRL"]
+    rows = [
+        (
+            side.removeprefix("step "),
+            r["generate_cpu_s"],
+            r["update_cpu_s"],
+            r["cpu_s"],
+            r["generate_cpu_s"] / base["generate_cpu_s"],
+            r["update_cpu_s"] / base["update_cpu_s"],
+            r["cpu_s"] / base["cpu_s"],
+        )
+        for side, r in found.items()
+    ]
+    head = ("", "generate, CPU s", "update", "whole", "generate / TRL", "update", "whole")
+    table(f"A whole single-turn GRPO step, {options.groups} groups x {GROUP}", head, rows)
+    return found
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "update": update,
+    "cost": cost,
+    "step": step,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = parser(__doc__)
+    options.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    options.add_argument("--groups", type=int, default=1, help="groups of eight episodes")
+    options.add_argument("--rounds", type=int, default=1, help="rounds of `cost`; the best counts")
+    options.add_argument("--budget", type=int, default=2048, help="tokens of our micro-batches")
+    options.add_argument("--threads", type=int, default=1, help="of torch")
+    options.add_argument("--trl-batch", type=int, default=8, help="TRL's per_device_train_batch_size")
+    options.add_argument(
+        "--side", choices=[*SIDES, *STEP_SIDES], help="be one side of a comparison: its figures as JSON"
     )
-    parser.add_argument("--groups", type=int, default=4, help="groups of eight episodes")
-    parser.add_argument("--budget", type=int, default=2048, help="tokens of our micro-batches")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--scale", type=float, default=1.0, help=argparse.SUPPRESS)
-    parser.add_argument("--side", choices=[*SIDES, "matmul"], help=argparse.SUPPRESS)
-    parser.add_argument("--trl-batch", type=int, default=8, help="TRL's per_device_train_batch_size")
-    options = parser.parse_args()
-    if options.side:
-        import torch
-
-        torch.set_num_threads(options.threads)
-        data = episodes(options.groups, scale=options.scale)
-        if options.side == "TRL":
-            result = run_trl(data, batch_size=options.trl_batch)
-        else:
-            result = run_ours(data, masters=options.side != "ours", budget=options.budget)
-        result["gflop_per_cpu_s"] = matmul_rate()
-        print(json.dumps(result))
+    chosen = options.parse_args()
+    if chosen.side:
+        print(json.dumps(play(chosen.side, chosen)))
         return
-
-    found = {side: child(side, options.groups, 1.0, options.budget, options.threads) for side in SIDES}
-    base = found["TRL"]
-    print(f"{options.groups} groups x {GROUP} episodes, {options.threads} threads")
-    print(f"{'':24}{'CPU s':>8}{'x TRL':>8}{'peak MB':>9}{'x TRL':>8}{'forwarded/trained':>19}{'packed':>8}")
-    for side, r in found.items():
-        print(
-            f"{side:24}{r['cpu_s']:8.1f}{r['cpu_s'] / base['cpu_s']:8.2f}{r['peak_mb']:9.0f}"
-            f"{r['peak_mb'] / base['peak_mb']:8.2f}{r['forwarded_per_trained']:19.2f}{r['efficiency']:8.1%}"
-        )
-    ours = found["ours"]
-    flops = 6 * 134.5e6 * ours["forwarded"]  # all weights, forward and backward
-    print(
-        f"ours runs at {flops / ours['cpu_s'] / 1e9 / ours['gflop_per_cpu_s']:.0%} of the machine's matmul rate"
-    )
-    four = child("ours", 4 * options.groups, 1.0, options.budget, options.threads)
-    tokens = four["trained"] / ours["trained"]
-    print(f"{tokens:.2f} x the trained tokens take {four['cpu_s'] / ours['cpu_s']:.2f} x the CPU time")
+    before = machine()
+    found = {name: PARTS[name](chosen) for name in chosen.parts or PARTS}
+    finish(chosen, before, found)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,30 @@
-"""Rollouts: what the framework itself costs.
+"""Rollouts: what the framework itself costs, and how it compares with what others do. Each part runs alone, or all.
 
-    python benchmarks/rollouts.py overhead
+    python benchmarks/rollouts.py overhead        # the framework alone: 20 s
+    python benchmarks/rollouts.py tools           # a slow tool, beside TRL's tool loop: 2 minutes
+    python benchmarks/rollouts.py generate        # the transformers engine, beside padded model.generate: 6 minutes
+    python benchmarks/rollouts.py vllm            # multi-turn episodes, beside plain prompts to vLLM: 4 minutes
 
 `overhead`: CPU time of one step (one reply and its answer) with the scripted engine, where nothing is sampled and the
-environment only answers a text, so what is left is ours; and the memory of 1,000 episodes in flight.
+environment only answers a text, so what is left is ours; and the memory of 1,000 episodes in flight. The other parts
+are described in `tool_loop`, `padded_generate` and `engine_use`. Both sides of a comparison run in the same process, by
+turns; of several rounds the best counts.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from common import finish, machine, parser, table
 
 from quintain.envs.base import TextEnv
 from quintain.rl.chat import ChatCodec
@@ -106,17 +118,98 @@ async def memory_mb(count: int = 1000, turns: int = 4) -> float:
     return max(held, resident_mb() - before)
 
 
-def overhead() -> None:
+def overhead(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        plain = min(step_ms(None) for _ in range(3))
-        kept = min(step_ms(Path(folder) / f"{n}.jsonl") for n in range(3))
-    print(f"a step:                      {plain:.3f} CPU-ms")
-    print(f"a step, with the journal:    {kept:.3f} CPU-ms")
-    print(f"1,000 episodes in flight:    {asyncio.run(memory_mb()):.0f} MiB above the base")
+        plain = min(step_ms(None) for _ in range(rounds))
+        kept = min(step_ms(Path(folder) / f"{n}.jsonl") for n in range(rounds))
+    held = asyncio.run(memory_mb())
+    rows = [
+        ("a step, CPU-ms", plain, 0.15),
+        ("a step, with the journal, CPU-ms", kept, 0.15),
+        ("1,000 episodes in flight, MiB above the base", held, 300),
+    ]
+    table("What the framework costs", ("", "measured", "at most"), rows)
+    return {"step_cpu_ms": plain, "step_with_journal_cpu_ms": kept, "thousand_episodes_mib": held}
 
 
-PARTS = {"overhead": overhead}
+def tools(rounds: int) -> dict[str, Any]:
+    from tool_loop import CALLS, EPISODES, TOOL_S, compare
+
+    found = compare(rounds)
+    rows = [
+        ("ours", found["ours_wall_s"], found["ours_cpu_s"], 1.0, 1.0),
+        ("TRL", found["trl_wall_s"], found["trl_cpu_s"], found["ratio_wall"], found["ratio_cpu"]),
+        ("sampling the same replies alone", found["sampling_wall_s"], found["sampling_cpu_s"], "", ""),
+    ]
+    title = f"{EPISODES} episodes, {CALLS} calls each of a tool that sleeps {TOOL_S} s"
+    table(title, ("", "wall s", "CPU s", "wall / ours", "CPU / ours"), rows)
+    idle = EPISODES * CALLS * TOOL_S + found["trl_cpu_s"]
+    print(f"ours / critical path, wall: {found['ours_over_critical_path']:.2f} (at most 1.3)")
+    print(
+        "without waiting for a core, CPU and sleep added up: "
+        f"TRL {idle:.1f} s, ours {CALLS * TOOL_S + found['ours_cpu_s']:.1f} s, "
+        f"{idle / (CALLS * TOOL_S + found['ours_cpu_s']):.1f} x"
+    )
+    return found
+
+
+def generate(rounds: int) -> dict[str, Any]:
+    from padded_generate import compare
+
+    both = {name: compare(name, rounds) for name in ("tiny", "smollm2")}
+    rows = [
+        (
+            name,
+            found["episodes"],
+            found["sampled_tokens"],
+            found["ours_tokens_per_cpu_s"],
+            found["generate_tokens_per_cpu_s"],
+            found["ratio_cpu"],
+            found["ratio_wall"],
+        )
+        for name, found in both.items()
+    ]
+    head = ("", "episodes", "tokens", "ours, tokens/CPU-s", "generate", "ratio", "ratio of wall")
+    table("Multi-turn episodes: the transformers engine and padded model.generate", head, rows)
+    return both
+
+
+def vllm(rounds: int) -> dict[str, Any]:
+    from engine_use import compare
+
+    found = compare("tiny", 192, rounds)
+    rows = [
+        ("episodes", found["episodes_tokens_per_s"], found["episodes_tokens_per_cpu_s"]),
+        ("the same requests as plain prompts", found["plain_tokens_per_s"], found["plain_tokens_per_cpu_s"]),
+        ("episodes / plain", found["utilisation_wall"], found["utilisation_cpu"]),
+    ]
+    title = f"{found['episodes']} calculator episodes, {found['requests']} requests, on vLLM"
+    table(title, ("", "tokens/s, wall", "tokens/CPU-s"), rows)
+    return found
+
+
+PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "overhead": overhead,
+    "tools": tools,
+    "generate": generate,
+    "vllm": vllm,
+}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    options.add_argument("--rounds", type=int, default=3, help="rounds of both sides; the best counts")
+    options.add_argument("--threads", type=int, default=1, help="of torch")
+    chosen = options.parse_args()
+    if chosen.parts != ["overhead"]:
+        import torch
+
+        torch.set_num_threads(chosen.threads)
+    before = machine()
+    found = {name: PARTS[name](chosen.rounds) for name in chosen.parts or PARTS}
+    finish(chosen, before, found)
+
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or PARTS:
-        PARTS[name]()
+    main()

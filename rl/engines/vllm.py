@@ -66,9 +66,8 @@ class VllmEngine:
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="quintain-vllm")
         self._futures: dict[str, asyncio.Future[Completion]] = {}
-        self._new: dict[
-            str, tuple[Any, Any]
-        ] = {}  # prompt and parameters of requests that the engine has not seen
+        # Prompt and parameters of requests that the engine has not seen yet.
+        self._new: dict[str, tuple[Any, Any]] = {}
         self._pump: asyncio.Task[None] | None = None
         self._count = 0
         on_cpu = model.device.type == "cpu"
@@ -185,7 +184,7 @@ class VllmEngine:
                     self._finish(output)
                 await asyncio.sleep(
                     0
-                )  # episodes whose reply is ready go on, and their next turn is in the next step
+                )  # episodes whose reply is ready go on: their next turn is in the next step
         except Exception as error:
             failure = EngineError(f"vLLM failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
