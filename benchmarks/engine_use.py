@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from quintain.rl.sft import warm_start
-
 from quintain.envs import registry
 from quintain.rl.chat import ChatCodec
 from quintain.rl.config import Config, ModelConfig, VllmConfig, load_config
@@ -25,6 +23,7 @@ from quintain.rl.models import load_model, read_template
 from quintain.rl.prepare import demonstrator, load_policy
 from quintain.rl.rollout import Start, raise_if_ungraded, rollout
 from quintain.rl.seeds import derive
+from quintain.rl.stages.sft import warm_start
 from quintain.rl.trajectory import Trajectory
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "calculator_agent.toml"
