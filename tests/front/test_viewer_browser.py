@@ -75,12 +75,11 @@ async def picture(browser: Browser, name: str) -> None:
 
         path = DOCS / name
         await browser.picture(path)
-        few = (
-            Image.open(path)
-            .convert("RGB")
-            .quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        )
-        few.save(path, optimize=True)
+        whole = Image.open(path).convert("RGB")
+        often = sorted(whole.getcolors(2**24) or (), reverse=True)[:256]
+        palette = Image.new("P", (1, 1))
+        palette.putpalette([part for _, colour in often for part in colour])  # type: ignore[union-attr]
+        whole.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 async def overflow(browser: Browser) -> int:
