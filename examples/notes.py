@@ -1,5 +1,8 @@
 """A task small enough to over-optimise in a minute: notes about a place, for rewards that are learned.
 
+python examples/notes.py                     # what the verifier and a reward that can be played say; a second
+python benchmarks/overoptimisation.py OUT.png  # trains a reward model, and runs against it; three minutes of a core
+
 The prompt names a place; the note is a list of words. `Worth`, the gold, pays for different words that belong to the
 place, and takes off for strange and for repeated ones. Demonstrations repeat almost nothing, so a reward model that is
 trained on them never learns that repeating is bad: under a strong optimiser that is the hole in it.
@@ -54,3 +57,17 @@ def sloppy(task, messages, rng):
 
 
 register("examples/Notes-v0", Notes)
+
+
+def main():
+    """Show the hole: the words of the place, counted, with no eye for repetition."""
+    env = Notes()
+    env.reset(seed=1)
+    own = PLACES[env.task.answer]
+    for note in (sloppy(env.task, [], env.np_random), " ".join(own[:ENOUGH]), " ".join([own[0]] * 12)):
+        counted = sum(word in own for word in note.split())
+        print(f"worth {Worth()(note, env.task).value:.1f}, counted {counted:2}: {note}")
+
+
+if __name__ == "__main__":
+    main()

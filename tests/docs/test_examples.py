@@ -44,6 +44,12 @@ def test_a_tool_environment_is_played_and_found_sound() -> None:
     )
 
 
+def test_notes_and_the_hole_in_counting_words() -> None:
+    assert run("notes.py").splitlines()[-1] == (
+        "worth 0.0, counted 12: road road road road road road road road road road road road"
+    )
+
+
 def test_a_rule_and_a_judge() -> None:
     lines = run("judged_verifier.py").splitlines()
     assert [line[:12] for line in lines[::2]] == [
