@@ -31,6 +31,10 @@ from .config_types import (
     Section,
     warmup_fits,
 )
+from .engine_config import EngineConfig as EngineConfig
+from .engine_config import OpenAIConfig as OpenAIConfig
+from .engine_config import ServerConfig as ServerConfig
+from .engine_config import VllmConfig as VllmConfig
 from .rl_config import RlConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Section)
@@ -142,63 +146,6 @@ class EnvConfig(Section):
     def held_out_kwargs(self) -> dict[str, Any]:
         """What the environment of held-out evaluation is made with."""
         return {**self.kwargs, **self.eval_kwargs}
-
-
-class VllmConfig(Section):
-    """Options of the vLLM engine."""
-
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """The fraction of the GPU's memory for rollouts; the learner needs the rest."""
-    max_model_len: Count | None = None
-    """The longest sequence in tokens; none takes the model's own."""
-    enforce_eager: bool = True
-    """Skip the compilation at start-up (minutes) for slower decoding."""
-    kv_cache_gb: Annotated[float, Field(gt=0)] = 1.0
-    """The size of the key-value cache on a CPU, in GiB."""
-
-
-class OpenAIConfig(Section):
-    """An OpenAI-style server, for evaluation and data: its weights are not ours to train."""
-
-    base_url: Annotated[str, Field(pattern=r"^https?://")] = "http://127.0.0.1:8000/v1"
-    """Where it is, up to and with `/v1`."""
-    model: str = ""
-    """The model's name there."""
-    api_key_env: Annotated[str, Field(min_length=1)] = "OPENAI_API_KEY"
-    """The environment variable that holds the key; none is sent where it is not set."""
-    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
-    """Seconds for one attempt."""
-    max_retries: CountOrNone = 2
-    """Further attempts after a failure that may pass."""
-    concurrency: Count = 64
-    """Requests in flight at the same time."""
-    context: Count = 131_072
-    """The most tokens (prompt and completion) that the server takes."""
-    logprobs: Literal["raw", "processed"] = "raw"
-    """What its log-probabilities are of: vLLM's `--logprobs-mode raw_logprobs` (before the temperature) or
-    `processed_logprobs` (what was sampled from)."""
-
-
-class EngineConfig(Section):
-    """What samples the rollouts."""
-
-    kind: Literal["transformers", "vllm", "openai"] = "transformers"
-    """`transformers` (embedded, everywhere), `vllm` (fast on GPUs; needs quintain[vllm]) or `openai` (a server, for
-    evaluation and data)."""
-    max_sessions: Count = 256
-    """Episodes whose key-value caches are kept at the same time."""
-    vllm: VllmConfig = VllmConfig()
-    """Used with kind = "vllm"."""
-    openai: OpenAIConfig = OpenAIConfig()
-    """Used with kind = "openai"."""
-
-    @model_validator(mode="after")
-    def _a_server_has_a_model(self) -> EngineConfig:
-        if self.kind == "openai" and not self.openai.model:
-            raise ValueError(
-                "engine.kind = 'openai' needs engine.openai.model, the model's name on the server"
-            )
-        return self
 
 
 class RolloutConfig(Section):
@@ -334,8 +281,12 @@ class Config(Section):
                 f"rl.in_flight needs an engine that takes weights in the middle of a reply, got {self.engine.kind!r}: "
                 "use engine.kind = 'transformers', or leave rl.in_flight out"
             )
+        if self.rl is not None and self.rl.staleness and self.engine.vllm.sleep:
+            raise ValueError(
+                "engine.vllm.sleep frees the GPU while the learner works, rl.staleness samples meanwhile: choose one"
+            )
         window = self.engine.vllm.max_model_len
-        if self.engine.kind == "vllm" and window is not None and longest > window:
+        if self.engine.kind in ("vllm", "vllm-server") and window is not None and longest > window:
             raise ValueError(
                 "rollout.episode_tokens must not exceed engine.vllm.max_model_len, "
                 f"got {longest} and {window}"

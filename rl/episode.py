@@ -1,8 +1,9 @@
 """One episode: an environment and an engine take turns, and every token is recorded as it comes.
 
 Whatever goes wrong on our side ends the episode ungraded, with the kind of failure in `Trajectory.info["kind"]`:
-`engine`, `time`, `prompt` (too long to be asked), `setup` (the chat template, the config), `environment` (its code
-raised), `verifier`, `system` (an error of the operating system), or the kind of an `InfrastructureError`.
+`engine` or what the engine says it was (`EngineError.kind`), `time`, `prompt` (too long to be asked), `setup` (the chat
+template, the config), `environment` (its code raised), `verifier`, `system` (an error of the operating system), or
+the kind of an `InfrastructureError`.
 """
 
 from __future__ import annotations
@@ -278,9 +279,11 @@ def _failed(error: BaseException, record: _Record, info: dict[str, Any]) -> Scor
         info["traceback"], info["kind"] = error.trace, error.kind
         return Score.ungraded(error.reason)
     info["traceback"] = "".join(traceback.format_exception(error))
-    of_engine = record.at == "engine" or isinstance(error, EngineError)
-    named = isinstance(error, InfrastructureError)  # it says itself whose it is
-    info["kind"] = "engine" if of_engine and not named else failure_kind(error)
+    if isinstance(error, EngineError):
+        info["kind"] = error.kind
+    else:
+        named = isinstance(error, InfrastructureError)  # it says itself whose it is
+        info["kind"] = "engine" if record.at == "engine" and not named else failure_kind(error)
     return Score.ungraded(f"{type(error).__name__}: {error}")
 
 

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .config import Config
-from .engines.base import InFlight
+from .engines.base import InFlight, Sleeper
 from .groups import Sampled, chosen, sample
 from .metrics import Event
 from .models import pick_device
@@ -75,7 +75,10 @@ class Pipeline:
         Raises whatever ended their rollout.
         """
         if not self._rl.staleness:
-            return await sample(self._run, self._rl, self._tasks, step, self._progress(step))
+            sampled = await sample(self._run, self._rl, self._tasks, step, self._progress(step))
+            if isinstance(self._run.engine, Sleeper):
+                await self._run.engine.sleep()
+            return sampled
         if self._weights is None:
             self._weights = await self.compute(copied, self._run.model)
         for later in range(step, min(step + self._rl.staleness, self._rl.steps) + 1):

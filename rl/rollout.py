@@ -23,8 +23,10 @@ from .trajectory import Timing, Trajectory
 
 __all__ = ["FINAL", "Start", "UngradedError", "play_episode", "raise_if_ungraded", "rollout"]
 
-FINAL = frozenset({"prompt", "setup", "environment", "verifier", "time"})
-"""Kinds of failure that another try would meet again; all others (the engine, a sandbox, a server) may be gone."""
+FINAL = frozenset(
+    {"prompt", "setup", "environment", "verifier", "time", "auth", "rejected", "no_ids", "filtered", "dead"}
+)
+"""Kinds of failure that another try would meet again; all others (a sandbox, a server that is away) may be gone."""
 PAUSE_S = 0.25
 """How long the first retry waits; each further one twice as long as the one before."""
 BREAKER = 16

@@ -27,6 +27,8 @@ MAX_BYTES = 64 * 2**20
 """Bytes of one answer that are read: a server that writes without end is cut here."""
 CONNECT_S = 10.0
 """Seconds to reach the server."""
+IDLE_S = 3.0
+"""Seconds that an idle connection is kept: vLLM hangs up after five, and a request must not meet that."""
 PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
 """Seconds before the second attempt, doubled for each further one, and the longest pause."""
 SHOWN = 200
@@ -154,40 +156,57 @@ class OpenAIClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Make one attempt that does not count against `concurrency`; an answer without content is `{}`.
+
+        For what steers a server. `timeout_s` replaces the client's own. Raises `EndpointError`.
+        """
+        data = None if body is None else json.dumps(body, ensure_ascii=True).encode()
+        try:
+            raw = await self._exchange(method, path, data, timeout_s or self.timeout_s)
+            return _as_object(raw) if raw.strip() else {}
+        except _FailedError as failure:
+            raise EndpointError(failure.kind, self._told(failure, 1)) from None
+
     async def _attempt(self, path: str, data: bytes) -> dict[str, Any]:
+        raw = await self._exchange("POST", path, data, self.timeout_s)
+        if not raw.strip():
+            raise _FailedError("empty", "the answer is empty")
+        answer = _as_object(raw)
+        if "choices" in answer and not answer["choices"]:
+            raise _FailedError("empty", "the answer has no choices")
+        return answer
+
+    async def _exchange(self, method: str, path: str, data: bytes | None, timeout_s: float) -> bytes:
+        """Send a request and return what a status of 200 comes with."""
         import aiohttp
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self.timeout_s, connect=min(CONNECT_S, self.timeout_s)),
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
             )
+        limit = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_S, timeout_s))
         key = os.environ.get(self.api_key_env)
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         url = self.base_url.rstrip("/") + path
         try:
-            async with self._session.post(url, data=data, headers=headers, allow_redirects=False) as got:
+            sent = self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=False, timeout=limit
+            )
+            async with sent as got:
                 raw = await _read(got.content)
                 status, wait = got.status, got.headers.get("Retry-After", "")
         except TimeoutError:
-            raise _FailedError("timeout", f"no answer within {self.timeout_s:g} s") from None
+            raise _FailedError("timeout", f"no answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _FailedError("connection", f"{type(error).__name__}: {error}") from None
         if status != 200:
             text = raw.decode("utf-8", "replace")[:SHOWN]
             wait_s = float(wait) if wait.isdecimal() else None
             raise _FailedError(_kind_of(status), f"status {status}: {text}", wait_s)
-        if not raw.strip():
-            raise _FailedError("empty", "the answer is empty")
-        try:
-            answer = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise _FailedError("garbage", f"the answer is no JSON: {raw[:SHOWN]!r}") from None
-        if not isinstance(answer, dict):
-            raise _FailedError("garbage", f"the answer is no JSON object: {raw[:SHOWN]!r}")
-        if "choices" in answer and not answer["choices"]:
-            raise _FailedError("empty", "the answer has no choices")
-        return answer
+        return raw
 
     def _pause(self, attempt: int, asked_s: float | None) -> float:
         if asked_s is not None:
@@ -268,6 +287,16 @@ def as_sent(messages: Sequence[Message]) -> list[dict[str, Any]]:
             ]
         sent.append(plain)
     return sent
+
+
+def _as_object(raw: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise _FailedError("garbage", f"the answer is no JSON: {raw[:SHOWN]!r}") from None
+    if not isinstance(answer, dict):
+        raise _FailedError("garbage", f"the answer is no JSON object: {raw[:SHOWN]!r}")
+    return answer
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

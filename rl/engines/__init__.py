@@ -22,6 +22,12 @@ def make_engine(
         from .vllm import VllmEngine
 
         return VllmEngine(model, tokenizer, config.vllm, max_sessions=config.max_sessions, seed=seed)
+    if config.kind == "vllm-server":
+        from .vllm_server import VllmServerEngine
+
+        return VllmServerEngine(
+            model, tokenizer, config.server, config.vllm, max_sessions=config.max_sessions, seed=seed
+        )
     if config.kind == "openai":
         from .openai import OpenAIEngine
 

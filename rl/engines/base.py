@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 class EngineError(RuntimeError):
     """The engine failed: ours, never the policy's. The affected episodes are ungraded.
 
-    `kind` names what failed: `engine`, or for a server one of `tools.openai_client.EndpointError`.
+    `kind` names what failed: `engine`, `dead` (it failed before and does not come back), `setup` (it cannot do what the
+    config asks for), `weights` (they did not reach it), `timeout`, or for a server one of
+    `tools.openai_client.EndpointError`.
     """
 
     def __init__(self, message: str, kind: str = "engine") -> None:
@@ -114,3 +116,32 @@ class InFlight(Protocol):
         given everything before it; `Completion.versions` says which that is.
         """
         ...
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """An engine that may share its device with the learner, and frees it while the learner works."""
+
+    async def sleep(self) -> None:
+        """Free what is held on the device until the next request or `load`, if the config asks for it."""
+        ...
+
+
+def check_request(ids: Sequence[int], sampling: Sampling, context: int, vocabulary: int) -> None:
+    """Refuse what would bring an engine down, or what it would quietly do another way.
+
+    Raises `ValueError` for a prompt without tokens or one that fills the context, `EngineError` of the kind `setup`
+    for ids that are not in the model's vocabulary of `vocabulary` tokens.
+    """
+    if not ids:
+        raise ValueError("there is nothing to complete: the prompt has no tokens")
+    if len(ids) >= context:
+        raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {context}")
+    for what, tokens in (("the prompt", ids), ("the stop tokens", sampling.stop_ids)):
+        if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
+            odd = min(tokens) if min(tokens) < 0 else max(tokens)
+            raise EngineError(
+                f"token {odd} among {what} is not in the model's vocabulary of {vocabulary}: the tokenizer is another "
+                "model's, or has tokens that the model lacks",
+                "setup",
+            )

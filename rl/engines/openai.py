@@ -19,6 +19,7 @@ from ...tools.formats import ToolFormat
 from ...tools.openai_client import ChatAnswer, EndpointError, OpenAIClient, Usage, as_sent
 from ..config import OpenAIConfig
 from ..text_codec import BYTES, END, pack
+from .answers import as_completion, is_list
 from .base import Completion, EngineError, FinishReason, Sampling
 
 if TYPE_CHECKING:
@@ -124,28 +125,11 @@ class OpenAIEngine(_Served):
                 f"{where} returns no token ids (return_token_ids), so what it samples cannot be trained on; "
                 "use a vLLM server, or OpenAIChatEngine to evaluate it",
             )
-        if not _is_list(sampled, int) or not _is_list(seen, int) or not _is_list(logprobs, int | float):
-            raise EndpointError("garbage", f"{where} answered ids or log-probabilities of another shape")
-        if list(seen) != list(ids):
+        if not is_list(seen, int) or list(seen) != list(ids):
             raise EndpointError(
                 "no_ids", f"{where} did not complete the token ids that it was sent but others"
             )
-        if not sampled or len(sampled) != len(logprobs) or len(sampled) > sampling.max_tokens:
-            raise EndpointError(
-                "garbage",
-                f"{where} answered {len(sampled)} ids with {len(logprobs)} log-probabilities for max_tokens = "
-                f"{sampling.max_tokens}",
-            )
-        if any(not -1e9 < value <= 1e-3 for value in logprobs):
-            raise EndpointError("garbage", f"{where} answered log-probabilities that are none")
-        stopped = sampled[-1] in sampling.stop_ids
-        if (reason == "stop") != stopped or any(token in sampling.stop_ids for token in sampled[:-1]):
-            raise EndpointError(
-                "garbage",
-                f"{where} says it ended by {reason!r} with token {sampled[-1]}: not as it was asked",
-            )
-        finish = FinishReason.STOP if stopped else FinishReason.LENGTH
-        return Completion(sampled, [float(value) for value in logprobs], finish, self.version)
+        return as_completion(where, sampled, logprobs, reason, sampling, self.version)
 
     def release(self, session: str) -> None:
         """The server keeps no sessions."""
@@ -224,7 +208,3 @@ def reply_text(answer: ChatAnswer, form: ToolFormat) -> str:
     for arguments in broken:
         text = text.replace(place, arguments, 1) if place in text else f"{text}\n{arguments}"
     return text
-
-
-def _is_list(value: object, kind: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)

@@ -1,25 +1,33 @@
 """vLLM in this process: the same code on the CPU and the CUDA build.
 
 The engine's steps run on a thread of their own, one after the other, so the event loop stays free for tools
-while a step computes. New weights go in place from the learner's tensors, without a copy on disk.
+while a step computes. New weights go in place from the learner's tensors, without a copy on disk. Those of a LoRA
+adapter are added into the weights they stand beside: vLLM then samples as it does without one, with every kind of layer
+that can carry an adapter, and what it samples from is what a checkpoint holds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...tools.errors import UserError
 from ..adapters import save_whole, whole_weights
 from ..config import VllmConfig
-from .base import Completion, EngineError, FinishReason, Sampling
+from .base import Completion, EngineError, FinishReason, Sampling, check_request
+from .worker import Worker
+
+T = TypeVar("T")
+
+CLOSE_S = 60.0
+"""Seconds that the engine may take to shut down; then its thread is left."""
 
 PREFILL_TOKENS = 4096
 """On a CPU: at most this many prompt tokens in one step, or one whole prompt."""
@@ -35,7 +43,7 @@ class VllmEngine:
         max_sessions: at most this many requests are in the running batch; more wait.
         seed: of requests that have none of their own.
 
-    Raises `UserError` if vLLM is not installed, `EngineError` if it does not start.
+    Raises `UserError` if vLLM is not installed or cannot do what `config` asks for, `EngineError` if it does not start.
     """
 
     def __init__(
@@ -64,13 +72,21 @@ class VllmEngine:
         self.context_length = int(
             config.max_model_len or model.config.get_text_config().max_position_embeddings
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quintain-vllm")
+        on_cpu = model.device.type == "cpu"
+        if config.sleep and on_cpu:
+            raise UserError(
+                "engine.vllm.sleep frees the memory of a GPU; vLLM on a CPU cannot sleep, and has nothing to free: "
+                "leave it out"
+            )
+        self._vocabulary = int(model.config.get_text_config().vocab_size)
+        self._step_s, self._may_sleep, self._asleep = config.step_s, config.sleep, False
+        self._failure: EngineError | None = None
+        self._thread = Worker("quintain-vllm")
         self._futures: dict[str, asyncio.Future[Completion]] = {}
         # Prompt and parameters of requests that the engine has not seen yet.
         self._new: dict[str, tuple[Any, Any]] = {}
         self._pump: asyncio.Task[None] | None = None
         self._count = 0
-        on_cpu = model.device.type == "cpu"
 
         def start() -> Any:
             with tempfile.TemporaryDirectory(prefix="quintain-vllm-") as folder:
@@ -92,6 +108,7 @@ class VllmEngine:
                     generation_config="vllm",
                     logprobs_mode="processed_logprobs",  # of the distribution that is sampled from
                     disable_log_stats=True,
+                    enable_sleep_mode=config.sleep,
                     seed=seed,
                 )
                 return LLMEngine.from_engine_args(arguments)
@@ -99,7 +116,7 @@ class VllmEngine:
         try:
             self._engine = self._thread.submit(start).result()
         except Exception as error:
-            self._thread.shutdown(wait=False)
+            self._thread.stop()
             raise EngineError(f"vLLM did not start: {type(error).__name__}: {error}") from error
 
     async def generate(
@@ -109,12 +126,9 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        if not ids:
-            raise ValueError("there is nothing to complete: the prompt has no tokens")
-        if len(ids) >= self.context_length:
-            raise ValueError(
-                f"the prompt has {len(ids)} tokens, the model's context is {self.context_length}"
-            )
+        self._raise_if_dead()
+        check_request(ids, sampling, self.context_length, self._vocabulary)
+        await self._wake()
         parameters = SamplingParams(
             max_tokens=min(sampling.max_tokens, self.context_length - len(ids)),
             temperature=sampling.temperature,
@@ -135,11 +149,10 @@ class VllmEngine:
             self._pump = asyncio.create_task(self._run())
         try:
             return await future
-        except asyncio.CancelledError:
+        finally:
             known = self._new.pop(request, None) is None
-            if self._futures.pop(request, None) is not None and known:
+            if self._futures.pop(request, None) is not None and known and self._engine is not None:
                 self._thread.submit(self._engine.abort_request, [request])
-            raise
 
     def release(self, session: str) -> None:
         """Do nothing: the prefix cache drops what is no longer used."""
@@ -148,8 +161,23 @@ class VllmEngine:
         """Hand `model`'s weights over and forget what the old ones cached."""
         if self._futures:
             raise EngineError("weights can only change while no completion is being sampled")
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._reload, model)
+        self._raise_if_dead()
+        await self._wake()
+        await self._within(self._reload, model)
         self.version = version
+
+    async def sleep(self) -> None:
+        """Free the GPU's memory until the next request or `load`, where `engine.vllm.sleep` asks for it.
+
+        Weights move to the host's memory and the key-value cache is dropped. Raises `EngineError` while a completion is
+        being sampled.
+        """
+        if not self._may_sleep or self._asleep or self._failure is not None:
+            return
+        if self._futures:
+            raise EngineError("the engine can only sleep while no completion is being sampled")
+        self._asleep = True
+        await self._within(self._engine.sleep, 1)
 
     async def close(self) -> None:
         """Stop the engine and its thread."""
@@ -157,9 +185,12 @@ class VllmEngine:
             self._pump.cancel()
             self._pump = None
         engine, self._engine = self._engine, None
+        self._failure = self._failure or EngineError("the engine is closed", "dead")
+        self._fail_all(self._failure)
         if engine is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, _shut_down, engine)
-        self._thread.shutdown(wait=True)
+            with contextlib.suppress(Exception):  # behind a step that hangs it never comes to it
+                await self._thread.run(_shut_down, engine, seconds=CLOSE_S)
+            self._thread.stop()
 
     def _reload(self, model: PreTrainedModel) -> None:
         # With every name, also that of a head tied to the embedding: on a CPU vLLM keeps a packed copy of the head,
@@ -169,30 +200,58 @@ class VllmEngine:
         if not self._engine.reset_prefix_cache():
             raise EngineError("vLLM kept its prefix cache: what it holds was computed by the old weights")
 
+    async def _wake(self) -> None:
+        """Take the GPU's memory back."""
+        if self._asleep:
+            self._asleep = False  # at once: whoever comes next queues behind it on the thread
+            await self._within(self._engine.wake_up)
+
+    async def _within(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run a step on the engine's thread. One that fails or takes too long leaves an engine that is of no use."""
+        try:
+            return await self._thread.run(work, *arguments, seconds=self._step_s)
+        except TimeoutError as error:
+            why = f"vLLM has not come back within {self._step_s:g} s (engine.vllm.step_s)"
+            failure, cause = EngineError(why, "timeout"), error
+        except EngineError as error:
+            failure, cause = error, error
+        except Exception as error:
+            failure, cause = EngineError(f"vLLM failed: {type(error).__name__}: {error}"), error
+        self._failure = self._failure or failure
+        raise failure from cause
+
+    def _raise_if_dead(self) -> None:
+        if self._failure is not None:
+            raise EngineError(
+                f"the engine has failed and does not come back ({self._failure}); resume the run", "dead"
+            ) from self._failure
+
     async def _run(self) -> None:
         """Step while requests are under way. A failure goes to all of them."""
-        loop = asyncio.get_running_loop()
         try:
             while self._futures:
                 new, self._new = self._new, {}
-                refused, outputs = await loop.run_in_executor(self._thread, self._step, new)
+                refused, outputs = await self._within(self._step, new)
                 for request, error in refused.items():
                     future = self._futures.pop(request, None)
                     if future is not None and not future.done():
-                        future.set_exception(error)
+                        future.set_exception(EngineError(f"vLLM refuses the request: {error}", "rejected"))
                 for output in outputs:
                     self._finish(output)
                 await asyncio.sleep(
                     0
                 )  # episodes whose reply is ready go on: their next turn is in the next step
         except Exception as error:
-            failure = EngineError(f"vLLM failed: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            for future in self._futures.values():
-                if not future.done():
-                    future.set_exception(failure)
-            self._futures.clear()
-            self._new.clear()
+            failure = error if isinstance(error, EngineError) else EngineError(f"vLLM failed: {error}")
+            self._failure = self._failure or failure
+            self._fail_all(failure)
+
+    def _fail_all(self, failure: EngineError) -> None:
+        for future in self._futures.values():
+            if not future.done():
+                future.set_exception(failure)
+        self._futures.clear()
+        self._new.clear()
 
     def _step(self, new: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Exception], list[Any]]:
         """Hand new requests to the engine and take a step; return those that it refuses, and what it has to say."""

@@ -50,7 +50,7 @@ def train(
     config: Annotated[Path | None, typer.Argument(help="The TOML file that describes the run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random in the run follows from it.")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="What samples the rollouts: transformers or vllm.")
+        str | None, typer.Option(help="What samples the rollouts: transformers, vllm or vllm-server.")
     ] = None,
     run_dir: Annotated[
         Path | None,
@@ -122,7 +122,7 @@ def _check_env(config: Config) -> None:
 def _check_libraries(config: Config) -> None:
     """Refuse to begin where a library that the run needs is missing."""
     needs = {"torch": "train", "transformers": "train", "trl": "train"}
-    if config.engine.kind == "vllm":
+    if config.engine.kind == "vllm" or (config.engine.kind == "vllm-server" and config.engine.server.start):
         needs["vllm"] = "vllm"
     check_libraries(needs)
 

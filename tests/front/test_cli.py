@@ -88,7 +88,7 @@ def test_a_dry_run_prints_the_resolved_config(config: Path, capsys: pytest.Captu
         (["train", "agent.toml", "--rl.lr"], "--rl.lr needs a value"),
         (
             ["train", "agent.toml", "--engine", "vlm"],
-            "--engine.kind: must be 'transformers', 'vllm' or 'openai'",
+            "--engine.kind: must be 'transformers', 'vllm', 'vllm-server' or 'openai'",
         ),
         (["train", "agent.toml", "--seed", "-1"], "--seed: must be greater than or equal to 0, got -1"),
         (["train", "agent.toml", "--rl", "none"], "agent.toml: nothing to train: add a section [sft], [rl]"),

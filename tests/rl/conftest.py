@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,3 +100,35 @@ def trajectory() -> Callable[..., Trajectory]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def vllm_contract() -> Callable[[str], Awaitable[list[str]]]:
+    """Ask a server, real or not, what the engine asks; return where it does not answer as vLLM 0.32 does."""
+    steps = json.loads((Path(__file__).parent / "vllm_contract.json").read_text())
+
+    def fits(answer: object, expected: object) -> bool:
+        if isinstance(expected, dict):
+            return isinstance(answer, dict) and all(
+                fits(answer.get(key), value) for key, value in expected.items()
+            )
+        if isinstance(expected, list):
+            return isinstance(answer, list) and bool(answer) and all(fits(one, expected[0]) for one in answer)
+        return type(answer).__name__ == expected if isinstance(expected, str) else answer == expected
+
+    async def differences(url: str) -> list[str]:
+        import aiohttp
+
+        found = []
+        once = aiohttp.TCPConnector(force_close=True)  # after a 500 the real one hangs up
+        patience = aiohttp.ClientTimeout(total=120)
+        async with aiohttp.ClientSession(timeout=patience, connector=once) as session:
+            for step in steps:
+                async with session.request(step["method"], url + step["path"], json=step.get("body")) as got:
+                    raw = await got.read()
+                    answer = json.loads(raw) if raw else {}
+                if got.status != step["status"] or not fits(answer, step["answer"]):
+                    found.append(f"{step['method']} {step['path']}: {got.status} {answer!s:.200}")
+        return found
+
+    return differences

