@@ -208,6 +208,7 @@ class VllmEngine:
 
     async def _within(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run a step on the engine's thread. One that fails or takes too long leaves an engine that is of no use."""
+        cause: Exception
         try:
             return await self._thread.run(work, *arguments, seconds=self._step_s)
         except TimeoutError as error:
