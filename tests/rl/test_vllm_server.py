@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class FakeServer:
         self.asked: list[dict] = []
         self.done: list[str] = []
         self.dropped = 0
+        self.transfer: dict | None = None
         self.weights: Path | None = None
         self.well = True
         self._runner: web.AppRunner | None = None
@@ -78,7 +80,7 @@ class FakeServer:
         if not self.settings:
             return await self._say({"detail": "Not Found"}, 404)
         return await self._say(
-            {"vllm_config": {"model_config": self.settings, "weight_transfer_config": None}}
+            {"vllm_config": {"model_config": self.settings, "weight_transfer_config": self.transfer}}
         )
 
     async def _steer(self, request: web.Request) -> web.Response:
@@ -427,6 +429,61 @@ async def test_weights_of_this_engine_and_of_killed_ones_are_deleted_others_stay
         assert not killed.exists() and len(list(tmp_path.glob("quintain-weights-*"))) == 2
         await engine.close()
         assert list(tmp_path.glob("quintain-weights-*")) == [alive]
+
+
+@pytest.fixture
+def sent(fakes, monkeypatch) -> list[tuple[str, float]]:
+    """vLLM's weight transfer, replaced by a note of which server got which first weight."""
+    found: list[tuple[str, float]] = []
+    for fake in fakes:
+        fake.transfer = {"backend": "nccl"}
+
+    class Trainer:
+        def __init__(self, weights, url):
+            self.weights, self.url = weights, url
+
+        def send_weights(self):
+            found.append((self.url, next(iter(self.weights._weights.values())).flatten()[0].item()))
+
+        def shutdown(self):
+            pass
+
+    monkeypatch.setattr(
+        server_weights.TransferWeights, "_meet", lambda weights, url, ranks: Trainer(weights, url)
+    )
+    return found
+
+
+async def test_weights_that_are_transferred_go_to_each_server_and_one_that_comes_back_waits(
+    fakes, engine_of, model, sent
+):
+    engine = engine_of(weights="nccl")
+    await engine.load(model, 1)
+    first = next(iter(model.state_dict().values())).flatten()[0].item()
+    assert sorted(sent) == sorted((fake.url, first) for fake in fakes)
+    assert [fake.done for fake in fakes] == [
+        ["/pause", "/reset_prefix_cache", "/update_weight_version", "/resume"]
+    ] * 2
+    await fakes[0].stop()
+    await until(lambda: not engine.servers[0].ready)
+    fakes[0].label = "default"
+    await fakes[0].start()
+    await until(lambda: "waits for the next weights" in engine.servers[0].why)
+    assert (await engine.generate([1, 2], SAMPLING)).version == 1
+    await engine.load(model, 2)
+    assert [server.ready for server in engine.servers] == [True, True]
+
+
+async def test_a_transfer_that_hangs_is_given_up(fakes, engine_of, model, sent, monkeypatch):
+    engine = engine_of([fakes[0].url], weights="nccl", load_s=0.2, start_s=0.5)
+    monkeypatch.setattr(server_weights.TransferWeights, "_send", lambda weights, url, ranks: time.sleep(30))
+    with pytest.raises(EngineError, match=r"nccl did not bring the weights to http://.*: TimeoutError"):
+        await engine.load(model, 1)
+
+
+async def test_a_server_without_the_transfer_is_refused(fakes, engine_of):
+    with pytest.raises(EngineError, match=r"start it with --weight-transfer-config .*ipc"):
+        await engine_of(weights="ipc").generate([1, 2], SAMPLING)
 
 
 def test_the_config_wants_servers():
