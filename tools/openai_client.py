@@ -165,7 +165,8 @@ class OpenAIClient:
         """
         data = None if body is None else json.dumps(body, ensure_ascii=True).encode()
         try:
-            raw = await self._exchange(method, path, data, timeout_s or self.timeout_s)
+            # A connection of its own: some servers hang up after a failure, and the next call must not meet that.
+            raw = await self._exchange(method, path, data, timeout_s or self.timeout_s, keep=False)
             return _as_object(raw) if raw.strip() else {}
         except _FailedError as failure:
             raise EndpointError(failure.kind, self._told(failure, 1)) from None
@@ -179,7 +180,9 @@ class OpenAIClient:
             raise _FailedError("empty", "the answer has no choices")
         return answer
 
-    async def _exchange(self, method: str, path: str, data: bytes | None, timeout_s: float) -> bytes:
+    async def _exchange(
+        self, method: str, path: str, data: bytes | None, timeout_s: float, *, keep: bool = True
+    ) -> bytes:
         """Send a request and return what a status of 200 comes with."""
         import aiohttp
 
@@ -190,6 +193,8 @@ class OpenAIClient:
         limit = aiohttp.ClientTimeout(total=timeout_s, connect=min(CONNECT_S, timeout_s))
         key = os.environ.get(self.api_key_env)
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        if not keep:
+            headers["Connection"] = "close"
         url = self.base_url.rstrip("/") + path
         try:
             sent = self._session.request(
