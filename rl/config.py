@@ -36,6 +36,7 @@ from .engine_config import OpenAIConfig as OpenAIConfig
 from .engine_config import ServerConfig as ServerConfig
 from .engine_config import VllmConfig as VllmConfig
 from .rl_config import RlConfig
+from .workers_config import WorkersConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Section)
 
@@ -251,6 +252,8 @@ class Config(Section):
     """What samples the rollouts."""
     rollout: RolloutConfig = RolloutConfig()
     """How episodes are sampled."""
+    workers: WorkersConfig = WorkersConfig()
+    """Where environments, their sandboxes and their verifiers run."""
     sft: SftConfig | None = None
     """The warm start on demonstrations."""
     rl: RlConfig | None = None

@@ -113,6 +113,7 @@ class _Play:
             journal=self.journal,
             breaker=True,
             enough=(lambda done: len(_informative(done)) >= rl.groups) if extra else None,
+            stage=self.run.stage(self.run.env, step),
         )
         played = {t.group for t in batch}
         learned = {group: task for group, task in enumerate(indices, first) if group in played}

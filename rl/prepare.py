@@ -21,9 +21,11 @@ from .learner import Learner
 from .metrics import Event, MetricsLog, Watcher
 from .models import TINY, load_model, read_template
 from .ranks import Launch, Ranks
+from .ray_workers import RayWorkers, define
 from .rewarded import reward_of
 from .rl_config import RlConfig
 from .seeds import derive, generator
+from .stage import Stage
 
 CORPUS_EPISODES = 400
 """Demonstrations whose text the embedded model's tokenizer is trained on."""
@@ -45,10 +47,21 @@ class Run:
     tokenizer: PreTrainedTokenizerBase
     codec: ChatCodec
     engine: Engine
+    workers: RayWorkers | None = None
+    """Where the environments are played; None for here."""
     launch: Launch | None = None
     """What torchrun said; None for a process of its own."""
     save_shards: Callable[[Path], None] | None = None
     """Has all ranks write their part of a checkpoint into its folder; None where the learner is in one process."""
+
+    def stage(self, env: TextEnv, step: int | None = None) -> Callable[[], Stage] | None:
+        """Return what makes the place that an episode in `env` (`env` or `held_out`) is played in; None for here.
+
+        `step` is the RL step that schedules in its reward stand at.
+        """
+        if self.workers is None:
+            return None
+        return self.workers.stage("held out" if env is self.held_out else "trained on", step)
 
 
 def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run:
@@ -70,6 +83,20 @@ def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run
     tell(Event("prepare", 0, 0, message=f"engine {config.engine.kind}"))
     engine = make_engine(config.engine, model, tokenizer, seed=config.seed)
     return Run(config, folder, log, tell, env, held_out, model, tokenizer, codec, engine)
+
+
+async def open_workers(config: Config) -> RayWorkers | None:
+    """Return the workers that the config asks for; None where environments are played here. Raises `UserError`."""
+    if config.workers.kind == "local":
+        return None
+    env = config.env
+    definitions = {
+        "trained on": define(env.id, env.kwargs, reward=env.verifier),
+        "held out": define(env.id, env.held_out_kwargs),
+    }
+    workers = RayWorkers(config.workers, definitions, at_once=config.rollout.concurrency)
+    await workers.open()
+    return workers
 
 
 def make_learner(config: Config, rl: RlConfig, model: PreTrainedModel, ranks: Ranks | None = None) -> Learner:

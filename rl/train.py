@@ -31,7 +31,7 @@ from .learner import NonFiniteError
 from .metrics import Clock, Event, Watcher, peak_memory_mb
 from .models import TINY
 from .pipeline import Pipeline, shared_threads
-from .prepare import Run, demonstrator, make_learner, prepare
+from .prepare import Run, demonstrator, make_learner, open_workers, prepare
 from .ranks import Launch, take_launch
 from .rl_config import RlConfig
 from .rollout import Start, UngradedError, raise_if_ungraded, rollout
@@ -85,8 +85,11 @@ async def _train(
         run = prepare(config, run_dir, log, tell)
         run.launch = launch
         try:
+            run.workers = await open_workers(config)
             await _stages(run, last)
         finally:
+            if run.workers is not None:
+                await run.workers.aclose()
             await run.engine.close()
             run.env.close()
             run.held_out.close()
@@ -124,7 +127,14 @@ async def _warm_start(run: Run) -> None:
         engine = DemonstratorEngine(demonstrator(run.env), run.codec)
         with journal_of(run.folder, "sft", 0) as journal:
             demonstrations = await rollout(
-                run.env, engine, run.codec, starts, config.rollout, journal=journal, breaker=True
+                run.env,
+                engine,
+                run.codec,
+                starts,
+                config.rollout,
+                journal=journal,
+                breaker=True,
+                stage=run.stage(run.env),
             )
         raise_if_ungraded(demonstrations, config.rollout.max_ungraded)
     else:
@@ -254,6 +264,7 @@ async def _evaluate(run: Run, step: int, label: str) -> float:
             seed=config.seed,
             label=f"eval-{step}",
             journal=journal,
+            stage=run.stage(run.held_out),
         )
     _write_trajectories(run.folder, phase, step, played)
     raise_if_ungraded(played, config.rollout.max_ungraded)

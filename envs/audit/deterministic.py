@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..base import TextEnv
-from .elsewhere import Elsewhere, Script, Unable, packed
+from ..parcel import Unable
+from .elsewhere import Elsewhere, Script, packed
 from .findings import Finding, Severity
 from .played import Played, Start, short
 from .probe import cannot_tell

@@ -18,15 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .. import parcel
+from ..parcel import Unable
 from .played import Start
 from .subject import Settings, Source, Subject
 
 Script = tuple[Start, tuple[str, ...]]
 """An episode and its replies."""
-
-
-class Unable(Exception):  # noqa: N818 - the name is the sentence
-    """The episodes could not be played in another process; the text says why."""
 
 
 class Elsewhere:
@@ -83,8 +81,6 @@ def packed(source: Source, settings: Settings, scripts: Sequence[Script]) -> byt
 
     Raises `Unable` if the environment cannot travel.
     """
-    import cloudpickle  # comes with Gymnasium
-
     what: Any
     if source.factory is None:
         assert source.instance is not None
@@ -92,17 +88,7 @@ def packed(source: Source, settings: Settings, scripts: Sequence[Script]) -> byt
     else:
         what = _maker(source)
         home = str(getattr(what, "__module__", type(what).__module__))
-    by_value = home in sys.modules and not _importable(home)
-    if by_value:
-        cloudpickle.register_pickle_by_value(sys.modules[home])
-    try:
-        body = cloudpickle.dumps((source.name, what, dict(source.kwargs), settings, list(scripts)))
-    except Exception as error:  # locks, sockets, processes: whatever pickle meets
-        raise Unable(f"the environment cannot travel to another process: {error}"[:500]) from error
-    finally:
-        if by_value:
-            cloudpickle.unregister_pickle_by_value(sys.modules[home])
-    return bytes(body)
+    return parcel.packed((source.name, what, dict(source.kwargs), settings, list(scripts)), home)
 
 
 def _maker(source: Source) -> Any:
@@ -113,23 +99,6 @@ def _maker(source: Source) -> Any:
     with suppress(UserError):
         return load(source.name)
     return source.factory
-
-
-def _importable(module: str) -> bool:
-    """Return whether a fresh process with our `sys.path` would import the same file under this name."""
-    if module == "__main__":
-        return True  # cloudpickle takes what stands there by value anyway
-    path: Any = None
-    origin: str | None = None
-    parts = module.split(".")
-    for i in range(len(parts)):  # not `importlib.util.find_spec`: it trusts the packages that are loaded here
-        name = ".".join(parts[: i + 1])
-        found = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((spec for spec in found if spec is not None), None)
-        if spec is None:
-            return False
-        path, origin = spec.submodule_search_locations, spec.origin
-    return origin == getattr(sys.modules[module], "__file__", None)
 
 
 def serve(folder: str) -> None:

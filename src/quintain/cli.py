@@ -52,6 +52,9 @@ def train(
     engine: Annotated[
         str | None, typer.Option(help="What samples the rollouts: transformers, vllm or vllm-server.")
     ] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Where environments and verifiers run: local or ray.")
+    ] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(help="The folder of this run; by default a new one in `run.dir`. Never overwritten."),
@@ -77,6 +80,8 @@ def train(
         overrides.append(f"--seed={seed}")
     if engine is not None:
         overrides.append(f"--engine.kind={engine}")
+    if workers is not None:
+        overrides.append(f"--workers.kind={workers}")
     if config is None and resume is None:
         raise UserError("which run? name a config file: quintain train CONFIG.toml, or --resume RUN")
     if resume is not None and run_dir is not None:
@@ -124,6 +129,8 @@ def _check_libraries(config: Config) -> None:
     needs = {"torch": "train", "transformers": "train", "trl": "train"}
     if config.engine.kind == "vllm" or (config.engine.kind == "vllm-server" and config.engine.server.start):
         needs["vllm"] = "vllm"
+    if config.workers.kind == "ray":
+        needs["ray"] = "ray"
     check_libraries(needs)
 
 
