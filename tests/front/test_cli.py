@@ -101,6 +101,8 @@ def test_a_dry_run_prints_the_resolved_config(config: Path, capsys: pytest.Captu
         (["train", "--resume", "x", "--run-dir", "y"], "--resume x continues in that folder"),
         (["train", "agent.toml", "--run-dir", "."], "--run-dir . is not empty and a run never overwrites"),
         (["train", "agent.toml", "--run.dir", "agent.toml"], "run.dir = agent.toml is a file, not a folder"),
+        (["view", "nowhere"], "there is no folder nowhere; name the folder that `quintain train` has made"),
+        (["view", "."], ". holds no run: neither config.toml nor metrics.jsonl nor trajectories is in it"),
         (["report", "nowhere"], "there is no folder nowhere; name the folder that a run has made"),
         (["report", "."], ". holds no run: neither config.toml nor metrics.jsonl is there"),
         (["play", "quintain/Nothing-v0"], "there is no environment 'quintain/Nothing-v0'"),

@@ -23,6 +23,7 @@ from quintain.rl.metrics import read_metrics
 from quintain.rl.train import UngradedError, train
 from quintain.rl.trajectory import Trajectory
 from quintain.tools.errors import UserError
+from quintain.viewer.tokens import newest_tokenizer, read_vocabulary
 
 TINY = {"layers": 1, "width": 32, "heads": 4, "kv_heads": 2, "mlp": 32, "vocabulary": 300, "context": 256}
 FILES = [
@@ -123,6 +124,17 @@ def test_what_each_token_was_given_is_kept_beside_the_trajectories(finished: Pat
         given = read_credit(finished, "rl-000001", trajectory)
         assert given is not None and len(given.advantages) == trajectory.sampled_tokens
         assert given.logprobs is None  # the ratio is to the sampler here
+
+
+def test_the_viewer_reads_tokens_as_the_tokenizer_does(finished: Path):
+    from transformers import AutoTokenizer
+
+    path = newest_tokenizer(finished)
+    vocabulary = read_vocabulary(path)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent)
+    for line in (finished / "trajectories" / "rl-000002.jsonl").read_text().splitlines():
+        ids = Trajectory.from_json(line).ids
+        assert "".join(vocabulary.pieces(ids)) == tokenizer.decode(ids)
 
 
 def test_the_trajectories_of_a_step_are_its_groups(finished: Path):
