@@ -35,6 +35,15 @@ class Segment:
     prefix_end: int = 0
 
 
+class Sealed:
+    """Segments that a compiler does not look into."""
+
+    __slots__ = ("segments",)
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = segments
+
+
 def packed_attention(
     module: nn.Module,
     query: Tensor,
@@ -42,7 +51,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    packed_segments: Sequence[Segment] | None = None,
+    packed_segments: Sequence[Segment] | Sealed | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -66,8 +75,24 @@ def packed_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return result
+    return _attend(query, key, value, packed_segments, dropout, scaling, sliding_window), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed_segments: Sequence[Segment] | Sealed,
+    dropout: float,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> Tensor:
+    """Attend segment by segment; not compiled, since the layout is another one each time."""
+    segments = packed_segments.segments if isinstance(packed_segments, Sealed) else packed_segments
+    grouped = query.shape[1] != key.shape[1]
     outputs = []
-    for segment in packed_segments:
+    for segment in segments:
         own = slice(segment.start, segment.end)
         before = segment.prefix_end - segment.prefix_start
         keys, values = key[:, :, own], value[:, :, own]
@@ -94,7 +119,7 @@ def packed_attention(
                 enable_gqa=grouped,
             )
         )
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
 def _alike(mask: Tensor | None, dropout: float, options: dict[str, Any]) -> bool:

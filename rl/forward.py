@@ -101,6 +101,12 @@ def plain(model: nn.Module) -> Any:
     return model if inside is None else inside()
 
 
+def layers(module: nn.Module) -> list[nn.Module]:
+    """Return the layers of a model, in order: the blocks that transformers says must stay whole."""
+    names = set(getattr(plain(module), "_no_split_modules", None) or ())
+    return [part for part in module.modules() if type(part).__name__ in names and part is not module]
+
+
 @torch.no_grad()
 def check_forward(model: PreTrainedModel) -> None:
     """Raise `UserError` if the learner's log-probabilities are not those of the model's own forward pass.

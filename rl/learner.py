@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from ..tools.errors import UserError
 from .attention import enable_packing
+from .compiling import check_compiler, compile_layers
 from .control import next_entropy_coef, next_kl_coef
 from .credit import Credit, Measured
 from .critic import Critic
@@ -93,6 +94,8 @@ class Learner:
         """The networks by name: `policy`, and `reference`, `trunk` and `value` (the critic's) where there are any."""
         for module in self.parts.values():
             self.ranks.shard(module, halves=not config.masters)
+        if config.compile:
+            self._compile()
         acting = [p for p in model.parameters() if p.requires_grad]
         judging = [] if self.critic is None else [p for p in self.critic.parameters() if p.requires_grad]
         self.masters = Masters([*acting, *judging], keep=config.masters)
@@ -114,6 +117,16 @@ class Learner:
             "value": None if critic is None else critic.head,
         }
         return {name: module for name, module in found.items() if module is not None}
+
+    def _compile(self) -> None:
+        if not enable_packing(plain(self.model)):
+            raise UserError(
+                f"rl.compile goes with packed rows, which {type(plain(self.model)).__name__} cannot run: leave it out"
+            )
+        check_compiler(self.model.device)
+        for name, module in self.parts.items():
+            if name != "value":
+                compile_layers(module)
 
     # --- before the weights move
 

@@ -42,6 +42,8 @@ def check(config: Config) -> None:
             f"model.quantize = {config.model.quantize!r} does not go with torchrun, which shares whole weights: "
             "leave it out, or use one process"
         )
+    if config.rl.compile:
+        raise UserError("rl.compile does not go with torchrun yet: leave it out, or use one process")
     if ":" in config.model.device:
         raise UserError(
             f"model.device is {config.model.device!r}, but each rank of torchrun has a device of its own: "

@@ -259,6 +259,8 @@ class RlConfig(Section):
     """With `staleness`: new weights go to the sampler at once, in the middle of episodes; no two runs are alike."""
     masters: bool = True
     """Keep float32 masters of bfloat16 weights; without them small steps are rounded away, for less memory."""
+    compile: bool = False
+    """Run the learner's layers through torch.compile: slow to start, fewer and larger kernels then."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What happens at a loss or gradient that is not finite; its episodes are saved in both cases."""
     stop_at: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -348,6 +350,10 @@ class RlConfig(Section):
                 f"staleness = {self.staleness} trains on samples of older weights, and {what} = "
                 f'{getattr(self, what)!r} takes them for the learner\'s own: set importance.kind = "truncate" or '
                 '"mask" with old_logprobs = "learner" (decoupled PPO)'
+            )
+        if self.compile and self.staleness > 0:
+            raise ValueError(
+                f"compile does not go with episodes played while the learner trains, got staleness = {self.staleness}"
             )
         if self.importance.kind != "off" and self.old_logprobs == "sampler":
             raise ValueError(

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from ..tools.errors import UserError
 from .credit import Credit, Measured
-from .forward import INSIDE, plain
+from .forward import INSIDE, layers
 from .learner import Learner, NonFiniteError
 from .packing import PackedBatch
 from .ranks import idle_batch, share_batches, shares
@@ -77,7 +77,7 @@ class Team:
                     parameter.data = parameter.data.float()
         half = dtypes.pop() if dtypes else None
         policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=None if half is None else torch.float32)
-        for part in [*_layers(module), module]:
+        for part in [*layers(module), module]:
             # The root, too, lets go of what it gathered: between two passes every weight is a shard.
             fully_shard(part, mesh=self._mesh, mp_policy=policy, reshard_after_forward=True)
         setattr(module, INSIDE, lambda run: run())
@@ -306,9 +306,3 @@ def _trained(learner: Learner) -> dict[str, Tensor]:
         for name, parameter in module.named_parameters()
         if parameter.requires_grad
     }
-
-
-def _layers(module: nn.Module) -> list[nn.Module]:
-    """Return the blocks that transformers says must stay whole: what is gathered at a time."""
-    names = set(getattr(plain(module), "_no_split_modules", None) or ())
-    return [part for part in module.modules() if type(part).__name__ in names and part is not module]
