@@ -605,6 +605,53 @@ def view(
     view_runs(runs, port, browse=browse)
 
 
+@app.command(
+    name="eval", epilog="Example:  quintain eval --env quintain/Sokoban-v0 --model runs/a/checkpoints/best"
+)
+def evaluate(
+    suite: Annotated[Path | None, typer.Argument(help="A TOML file: environments, models, how many.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="An environment; may be given again.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder, an id, `smollm2`, a name on a server; may be given again."),
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers, vllm or openai, for --model.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="With openai: the server, up to and with /v1.")] = None,
+    problems: Annotated[int | None, typer.Option(help="Problems of each environment.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Episodes of each problem.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed asks the same problems.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other value of the suite: turn_tokens=1024.")
+    ] = None,
+    verifier: Annotated[
+        str | None,
+        typer.Option("--verifier", "-v", help="Judge the episodes of --out again, without sampling."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The results folder; the same command goes on in it. Default evals/NAME."),
+    ] = None,
+) -> None:
+    """Evaluate models on environments: success, pass@k, pass^k, majority, intervals, and paired comparisons.
+
+    The first model is what the others are compared with. Exit code 1 means that too much could not be graded.
+    """
+    from rich.console import Console
+
+    from .eval_cli import run_eval, suite_of
+
+    named = {"problems": problems, "samples": samples, "temperature": temperature, "seed": seed}
+    overrides = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    overrides += [f"--{each}" for each in settings or ()]
+    given = {
+        name: value for name, value in {"engine": engine, "base_url": base_url}.items() if value is not None
+    }
+    described = suite_of(suite, env or (), model or (), overrides, given)
+    hush_libraries()
+    raise typer.Exit(run_eval(described, out or Path("evals") / described.name, Console(), verifier))
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
