@@ -205,6 +205,7 @@ def test_the_command_prints_a_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
     (tmp_path / "small.toml").write_text(suite.to_toml())
     assert main(["eval", "small.toml", "--out", "out"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
