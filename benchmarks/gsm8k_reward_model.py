@@ -73,7 +73,7 @@ def main() -> None:
                 "threads": 1,
                 "model": {"path": arguments.model, "device": "cpu"},
                 "data": {"path": str(folder / "pairs.jsonl")},
-                "rows": {"held_out": 0.35, "max_tokens": 320, "on_long": "skip", "on_bad": "skip"},
+                "rows": {"held_out": 0.35, "max_tokens": 480, "on_long": "skip", "on_bad": "skip"},
                 "optim": {"batch": 16, "micro_batch": 4, "lr": arguments.lr},
                 "frozen_layers": arguments.frozen,
             }
