@@ -24,11 +24,10 @@ from .dpo_tasks import KtoRow, PairRow, kto_partners, kto_task, pair_task
 from .encode import encode_answer, tokenizer_mark
 from .fit import Trainee, fit, load_trainee
 from .formats import Labelled, read_labelled
+from .pairs import Paired, pairs_from_groups
 from .preference import (
-    Paired,
     Preference,
     Tokens,
-    pairs_from_groups,
     read_preferences,
     settle_ties,
     write_preferences,

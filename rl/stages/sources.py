@@ -1,6 +1,6 @@
 """Who says which answer is better: any verifier that scores both (a reward model, a rubric, a rule), or a judge.
 
-People are in `labels`, groups of trajectories in `preference.pairs_from_groups`.
+People are in `labels`, groups of trajectories in `pairs.pairs_from_groups`.
 """
 
 from __future__ import annotations

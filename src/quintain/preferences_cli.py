@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .rl.stages.formats import Form, rows_for_trl
-from .rl.stages.preference import Choose, Preference, pairs_from_groups, read_preferences, write_preferences
+from .rl.stages.pairs import Choose, pairs_from_groups
+from .rl.stages.preference import Preference, read_preferences, write_preferences
 from .rl.stages.preference_report import describe, distinct
 from .tools.errors import UserError, nearest
 

@@ -11,7 +11,8 @@ import torch
 
 from quintain.rl.chat import ChatCodec
 from quintain.rl.stages.encode import converse, tokenizer_mark
-from quintain.rl.stages.preference import pairs_from_groups, write_preferences
+from quintain.rl.stages.pairs import pairs_from_groups
+from quintain.rl.stages.preference import write_preferences
 from quintain.verifiers.base import Task, verifier
 
 pytestmark = pytest.mark.slow

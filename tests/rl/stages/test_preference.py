@@ -7,11 +7,11 @@ import json
 import pytest
 
 from quintain.rl.stages.formats import labelled_of, read_labelled, rows_for_trl
+from quintain.rl.stages.pairs import pairs_from_groups
 from quintain.rl.stages.preference import (
     Preference,
     from_ranking,
     from_rating,
-    pairs_from_groups,
     read_preferences,
     settle_ties,
     write_preferences,
