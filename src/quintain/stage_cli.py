@@ -40,7 +40,7 @@ def run(
     if dry_run:
         print(chosen.to_toml(), end="")
         return
-    from .cli import check_libraries
+    from .commands.shared import check_libraries
 
     check_libraries({"torch": "train", "transformers": "train", "trl": "train"})
     folder = resume if resume is not None else make_run_dir(chosen, run_dir)
@@ -50,7 +50,7 @@ def run(
 def _watched(config: StageConfig, folder: Path, *, resume: bool) -> Path:
     from rich.console import Console
 
-    from .cli import hush_libraries, write_the_report
+    from .commands.shared import hush_libraries, write_the_report
     from .display import Display
     from .rl.stages.stage import run_stage
 
