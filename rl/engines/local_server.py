@@ -19,6 +19,8 @@ from pathlib import Path
 from ...tools.errors import UserError
 from . import process_group
 
+PREFILL_TOKENS = 4096
+"""The most tokens of prompts in one step of a CPU, unless one prompt alone is longer."""
 SHOWN = 1500
 """Characters at the end of its log that an error quotes."""
 
@@ -135,6 +137,8 @@ def serve_arguments(
         found.append("--enforce-eager")
     if cache_bytes is not None:
         found += ["--kv-cache-memory-bytes", str(cache_bytes)]
+        # vLLM 0.32 winds a request's generator back after a part of a prompt, which no CPU generator can.
+        found += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(PREFILL_TOKENS, context))]
     if memory_fraction is not None:
         found += ["--gpu-memory-utilization", str(memory_fraction)]
     if transfer is not None:

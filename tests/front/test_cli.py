@@ -43,8 +43,8 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Train], None]:
         fake: Any = types.ModuleType("quintain.rl.train")
         fake.train = train
         monkeypatch.setitem(sys.modules, "quintain.rl.train", fake)
-        monkeypatch.setattr("quintain.cli.hush_libraries", lambda: None)
-        monkeypatch.setattr("quintain.cli._check_libraries", lambda config: None)
+        monkeypatch.setattr("quintain.commands.train.hush_libraries", lambda: None)
+        monkeypatch.setattr("quintain.commands.train._check_libraries", lambda config: None)
 
     return put
 
