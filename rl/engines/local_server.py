@@ -138,7 +138,11 @@ def serve_arguments(
     if cache_bytes is not None:
         found += ["--kv-cache-memory-bytes", str(cache_bytes)]
         # vLLM 0.32 winds a request's generator back after a part of a prompt, which no CPU generator can.
-        found += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(PREFILL_TOKENS, context))]
+        found += [
+            "--no-enable-chunked-prefill",
+            "--max-num-batched-tokens",
+            str(max(PREFILL_TOKENS, context)),
+        ]
     if memory_fraction is not None:
         found += ["--gpu-memory-utilization", str(memory_fraction)]
     if transfer is not None:
