@@ -82,6 +82,8 @@ async def evaluate_suite(
 
     Raises `UserError` for a folder that holds another evaluation, and for models and environments that are not there.
     """
+    for described in suite.env:  # what is not there is told before a model is loaded
+        _made(described).close()
     claim(suite, out)
     cells: list[Cell] = []
     for model in suite.model:
