@@ -186,9 +186,13 @@ Judgement = Score | float | bool
 
 
 class FunctionVerifier(Verifier):
-    """A verifier made out of a function `(reply, task) -> Score | float | bool`, plain or asynchronous."""
+    """A verifier made out of a function `(reply, task) -> Score | float | bool`, plain or asynchronous.
+
+    Raises `TypeError` for a function that cannot be called with these two.
+    """
 
     def __init__(self, function: Callable[[Reply, Task], Judgement | Awaitable[Judgement]]) -> None:
+        _check_arguments(function)
         self.function = function
         self.__doc__ = function.__doc__
 
@@ -221,6 +225,22 @@ class FunctionVerifier(Verifier):
 
     def __repr__(self) -> str:
         return f"verifier({self.name})"
+
+
+def _check_arguments(function: Callable[..., Any]) -> None:
+    """Refuse now what would make every episode ungraded."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a built-in that does not say
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(
+            f"a verifier made of a function is called with (reply, task), got {name}{signature}; to judge messages "
+            "or evidence, write a subclass of Verifier with `score(self, episode)`"
+        ) from None
 
 
 def verifier(function: Callable[[Reply, Task], Judgement | Awaitable[Judgement]]) -> FunctionVerifier:

@@ -274,3 +274,15 @@ def test_a_file_of_scores_that_cannot_be_written_is_known_before_the_work(tmp_pa
     empty = CliRunner().invoke(app, [str(path)])
     assert empty.exit_code == 2
     assert "holds no rows" in empty.output
+
+
+def test_a_function_that_cannot_be_called_with_reply_and_task_is_refused_at_once() -> None:
+    with pytest.raises(
+        TypeError, match=r"called with \(reply, task\), got seven\(episode\); .*subclass of Verifier"
+    ):
+
+        @verifier
+        def seven(episode):  # type: ignore[no-untyped-def]
+            return episode.evidence["n"] == 7
+
+    assert verifier(max).name == "max"  # a built-in does not say what it takes
