@@ -9,5 +9,8 @@
 - `formats`: preference files of others.
 - `sources`, `labels`, `agreement`, `preference_report`: verdicts of verifiers, judges and people, how far people agree,
   what a file of preferences is like.
+- `recipe`: stages in a row, resolved and checked before the first one runs.
+- `pair_episodes`: preferences out of a model's own episodes.
+- `constitution`, `speakers`, `told`, `revise`, `feedback`: principles, who speaks, what was said, rows and pairs of it.
 - `sampling`: episodes that a stage plays: the gold score, a teacher, groups for pairs.
 """

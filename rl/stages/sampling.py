@@ -16,6 +16,7 @@ from ..engines import make_engine
 from ..evaluate import evaluate
 from ..journal import journal_of, read
 from ..metrics import Event
+from ..rewarded import reward_of
 from ..rollout import Start, raise_if_ungraded, rollout
 from ..seeds import derive
 from ..task_stream import task_at
@@ -103,6 +104,8 @@ def sample_groups(
     """
     check_env(config, model)
     env = registry.make(config.env.id, **config.env.kwargs)
+    if config.env.verifier is not None:
+        env.verifier = reward_of(env, config.env.verifier)
     tools = tuple(env.schemas)
     path = run.folder / FOLDER / f"{phase}-{step:06d}.jsonl"
     try:

@@ -1,9 +1,10 @@
-"""The frame of every stage: one config in, one run folder, one model folder out; killed at any moment, resumed.
+"""The frame of every stage: a config in, a run folder, a model or a file of rows out; killed at any moment, resumed.
 
     RUN/config.toml, metrics.jsonl, checkpoints/, report.html    as `quintain train` makes them
     RUN/model                                                    what the next stage takes as `model.path`
+    RUN/pairs.jsonl, RUN/rows.jsonl                              or as `data.path`, where the stage makes rows
 
-`RUN/model` appears whole, at the end; a run that has it is through.
+What comes out appears whole, at the end; a run that has it is through.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class Stage(Generic[C]):
     """Its config; `config.stage` is the name."""
     room: str
     """The module with `run_stage(StageRun)`, imported when the stage runs: it may need torch and TRL."""
+    makes: str = MODEL
+    """What comes out, in the run's folder: the model, or a file of rows that the stage writes whole or not at all."""
 
 
 @dataclass(slots=True)
 class StageRun(Generic[C]):
-    """What a stage works with. It writes checkpoints into `folder`, the newest of which becomes the model."""
+    """What a stage works with. It writes checkpoints into `folder`, the newest of which becomes the model, or rows."""
 
     config: C
     folder: Path
@@ -73,14 +76,15 @@ def find_stage(name: str) -> Stage[Any]:
 def run_stage(
     config: StageConfig, folder: Path, on_event: Watcher = lambda event: None, *, resume: bool = False
 ) -> Path:
-    """Run the stage of `config` in `folder` and return the folder of the model that came out.
+    """Run the stage of `config` in `folder` and return what came out: the folder of a model, or a file of rows.
 
     With `resume` it goes on from the newest checkpoint, one without any starts over, and one that is through is left
     as it is. Raises `UserError` for what the config asks for and cannot be had, `NonFiniteError` for a loss that is
     not finite; what was written until then stays.
     """
-    target = folder / MODEL
-    if resume and target.is_dir():
+    stage = find_stage(config.stage)
+    target = folder / stage.makes
+    if resume and target.exists():
         return target
     import torch
 
@@ -93,8 +97,11 @@ def run_stage(
     position = None if not resume else 0 if last is None else last.state().get("metrics_position", 0)
     settings = config.model_dump(mode="json")
     with recording(config.run, settings, folder, on_event, position=position) as (log, tell):
-        room = importlib.import_module(find_stage(config.stage).room, __package__)
+        room = importlib.import_module(stage.room, __package__)
         room.run_stage(StageRun(config, folder, log, tell, last))
+        if stage.makes != MODEL:
+            tell(Event("done", 0, 0, message=str(target)))
+            return target
         saved = checkpoints(folder)
         if not saved:
             raise RuntimeError(f"the stage {config.stage} has left no checkpoint in {folder}")

@@ -19,8 +19,10 @@ from .commands.shared import INTERRUPTED
 
 USAGE = 2
 """The exit code for what the person can put right."""
-CONFIGURED = {"train", "sft", "dpo", "reward-model", "recipe"}
+CONFIGURED = {"train", "sft", "dpo", "reward-model", "pairs", "revise", "feedback", "recipe"}
 """The commands whose options with dots are values of the config."""
+UNDOTTED = {"--name", "--threads", "--sft", "--rl", "--constitution", "--dir"}
+"""Values of the config whose options have no dot."""
 
 app = typer.Typer(
     name="quintain",
@@ -67,7 +69,7 @@ def take_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     while waiting:
         word = waiting.pop(0)
         name, equals, _ = word.partition("=")
-        if not name.startswith("--") or not ("." in name or name in ("--name", "--threads", "--sft", "--rl")):
+        if not name.startswith("--") or not ("." in name or name in UNDOTTED):
             rest.append(word)
             continue
         overrides.append(word)

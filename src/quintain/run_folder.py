@@ -93,19 +93,26 @@ def resumed_config(folder: Path, given: C | None, overrides: Sequence[str] = (),
         raise UserError(f"--resume {folder}: not a run ({what}); name the folder that a run has made")
     config = load_section(kind, stored)
     wanted = load_section(kind, stored, overrides) if given is None else given
-    differences = _differences(config, wanted)
-    if differences:
+    changed = differences(config, wanted)
+    if changed:
         raise UserError(
             f"--resume {folder} continues with the config it began with, but you ask for another:\n"
-            + "\n".join(f"  {line}" for line in differences)
+            + "\n".join(f"  {line}" for line in changed)
             + f"\nleave these options out, or start a new run from {stored}"
         )
     return config
 
 
-def _differences(began: BaseModel, wanted: BaseModel) -> list[str]:
+def differences(began: BaseModel, wanted: BaseModel) -> list[str]:
+    """Return a line for each value that two configs do not share; parts of a list go by their `name` or place."""
+
     def flat(table: Mapping[str, object], at: str = "") -> Iterator[tuple[str, object]]:
         for key, value in table.items():
+            if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+                value = {
+                    str(part.get("name", part.get("kind", place))): part
+                    for place, part in enumerate(value, 1)
+                }
             if isinstance(value, Mapping) and value:
                 yield from flat(value, f"{at}{key}.")
             else:

@@ -1,4 +1,4 @@
-"""The stages of post-training: `quintain sft`, `dpo`, `reward-model`, and the data they learn from."""
+"""The stages of post-training: `quintain sft`, `dpo`, `reward-model` ..., their data, and recipes of them."""
 
 from __future__ import annotations
 
@@ -113,3 +113,72 @@ def reward_model(
     from ..stage_cli import run
 
     run("reward-model", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+
+@commands.command(epilog="Example:  quintain pairs pairs.toml --model.path my-model")
+def pairs(
+    ctx: typer.Context,
+    config: StageFile = None,
+    seed: StageSeed = None,
+    run_dir: StageDir = None,
+    dry_run: StageDry = False,
+    resume: StageResume = None,
+) -> None:
+    """Let a model play groups of episodes and pair them by their scores. Prints the file of preferences."""
+    from ..stage_cli import run
+
+    run("pairs", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+
+@commands.command(epilog="Example:  quintain revise revise.toml --constitution constitution.toml")
+def revise(
+    ctx: typer.Context,
+    config: StageFile = None,
+    seed: StageSeed = None,
+    run_dir: StageDir = None,
+    dry_run: StageDry = False,
+    resume: StageResume = None,
+) -> None:
+    """Let answers be criticised and revised by a constitution. Prints the file of rows for SFT."""
+    from ..stage_cli import run
+
+    run("revise", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+
+@commands.command(epilog="Example:  quintain feedback feedback.toml --constitution constitution.toml")
+def feedback(
+    ctx: typer.Context,
+    config: StageFile = None,
+    seed: StageSeed = None,
+    run_dir: StageDir = None,
+    dry_run: StageDry = False,
+    resume: StageResume = None,
+) -> None:
+    """Let a judge compare answers by a constitution. Prints the file of preferences."""
+    from ..stage_cli import run
+
+    run("feedback", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+
+@commands.command(
+    epilog="Example:  quintain recipe rlhf examples/recipes/rlhf.toml --model.path smollm2 --rl.rl.steps 20"
+)
+def recipe(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KIND] FILE", help="rlhf, rlvr, dpo or constitutional; the TOML file."),
+    ] = None,
+    seed: StageSeed = None,
+    run_dir: Annotated[Path | None, typer.Option(help="The recipe's folder; never overwritten.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved config of each stage and stop.")
+    ] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Go on with the recipe in this folder.")
+    ] = None,
+) -> None:
+    """Run stages in a row, each with what the earlier ones made. What is through is not done again."""
+    from ..recipe_cli import run
+
+    run(words or (), ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
