@@ -76,7 +76,8 @@ class _Slot:
     """One actor, whichever process it is now."""
 
     actor: Any
-    up: bool = True
+    up: bool = False
+    """Whether it has started and not died since."""
     episodes: int = 0
     trouble: str = ""
     """Why it is not up."""
@@ -123,21 +124,30 @@ class RayWorkers:
             raise
 
     async def _all_start(self) -> None:
-        waiting = [asyncio.ensure_future(self._facts(slot)) for slot in self._slots]
-        done, late = await asyncio.wait(waiting, timeout=self.config.start_s)
-        for task in late:
-            task.cancel()
-        for task in done:
-            error = task.exception()
-            if error is not None:
-                raise UserError(f"the workers could not be started: {_first_lines(error)}") from error
-            self._cluster.refuse_others(task.result())
+        waiting = [asyncio.ensure_future(self._start(slot)) for slot in self._slots]
+        try:
+            done, late = await asyncio.wait(waiting, timeout=self.config.start_s)
+        finally:  # interrupted too
+            for task in waiting:
+                task.cancel()
+            found = await asyncio.gather(*waiting, return_exceptions=True)
+        for facts in found:
+            if isinstance(facts, asyncio.CancelledError):
+                continue
+            if isinstance(facts, BaseException):
+                raise UserError(f"the workers could not be started: {_first_lines(facts)}") from facts
+            self._cluster.refuse_others(facts)
         if late:
             raise UserError(
                 f"only {len(done)} of {len(waiting)} workers started within workers.start_s = "
                 f"{self.config.start_s:g} s. {self._cluster.told()}: lower workers.count or workers.cpus, or add "
                 "machines"
             )
+
+    async def _start(self, slot: _Slot) -> Facts:
+        facts = await self._facts(slot)
+        slot.up = True
+        return facts
 
     async def _facts(self, slot: _Slot) -> Facts:
         while True:  # Ray would try again by itself, but tells of each try
