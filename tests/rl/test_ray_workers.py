@@ -433,7 +433,15 @@ asyncio.run(main())
 """
 
 
-async def test_kill_9_of_what_leads_ends_the_worker_and_the_ray_that_it_started():
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """A folder with a short path: Ray puts sockets below it."""
+    with tempfile.TemporaryDirectory(prefix="q", ignore_cleanup_errors=True) as made:
+        yield made
+
+
+async def test_kill_9_of_what_leads_ends_the_worker_and_the_ray_that_it_started(folder, monkeypatch):
+    monkeypatch.setenv("TMPDIR", folder)  # for what it cannot clear away
     run = started("-c", LEADER, stdout=subprocess.PIPE)
     try:
         worker = int(await asyncio.wait_for(asyncio.to_thread(run.stdout.readline), HANG_S))
