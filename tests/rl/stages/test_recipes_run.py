@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from quintain.cli import main
 from quintain.rl.stages.preference import read_preferences
+from quintain.rl.stages.told import read_told
 
 pytestmark = pytest.mark.slow  # TRL's trainers, real models
 
@@ -79,3 +84,44 @@ def _rows_and_pairs_say_where_they_are_from(folder):
     pairs = read_preferences(folder / "04-feedback" / "pairs.jsonl").kept
     assert pairs and {one.source for one in pairs} == {"constitution"}
     assert not any(one.tie for one in pairs)
+
+
+def test_a_recipe_that_was_killed_goes_on_to_the_same_weights(tmp_path):
+    from safetensors.torch import load_file
+
+    words = [sys.executable, "-m", "quintain", "recipe", "dpo", str(RECIPES / "dpo.toml"), *FEW["dpo"]]
+    words += ["--dpo.optim.steps=8", "--dpo.run.checkpoint-every=2"]
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    assert main([*words[3:], "--run-dir", str(tmp_path / "whole")]) == 0
+    cut = tmp_path / "cut"
+    with subprocess.Popen([*words, "--run-dir", str(cut)], env=env, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while not (cut / "03-dpo" / "checkpoints" / "step-000002").exists() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    assert not (cut / "03-dpo" / "model").exists()
+    assert main(["recipe", "--resume", str(cut)]) == 0
+    one, other = (
+        load_file(at / "03-dpo" / "model" / "model.safetensors") for at in (tmp_path / "whole", cut)
+    )
+    assert all(bool((one[name] == other[name]).all()) for name in one)
+
+
+def test_a_model_of_ours_can_be_critic_and_judge(tmp_path):
+    """The embedded model says nothing of use: its critiques are kept as they are, its verdicts cannot be read."""
+    folder = tmp_path / "made"
+    words = ["recipe", str(RECIPES / "constitutional.toml"), *FEW["constitutional"], "--run-dir", str(folder)]
+    words += ["--revise.critic.rules=false", "--revise.critic.max-tokens=8", "--revise.rounds=1"]
+    words += ["--feedback.judge.rules=false", "--feedback.judge.max-tokens=8", "--feedback.pairs=1"]
+    assert main([*words, "--feedback.data.on-failed=refuse"]) == 2
+    told = read_told(folder / "02-revise" / "critiques.jsonl")
+    assert len(told) == 64 and all(
+        step["critique"] for one in told if "steps" in one for step in one["steps"]
+    )
+    assert not (folder / "04-feedback" / "pairs.jsonl").exists()
+    failed = [
+        one["failed"] for one in read_told(folder / "04-feedback" / "verdicts.jsonl") if "failed" in one
+    ]
+    assert failed and all("verdict is unreadable" in one or "tokens, the model sees" in one for one in failed)
