@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import typer
 
 from .commands.shared import INTERRUPTED
 from .rl.config import Config
-from .rl.stages.recipe import Planned, RecipeConfig, load_recipe, plan, run_planned
+from .rl.stages.recipe import Planned, RecipeConfig, RecipeKind, load_recipe, plan, run_planned
 from .rl.stages.stage import find_stage
 from .run_folder import CONFIG, differences, make_run_dir, records_of, resumed_config, write_atomically
 from .tools.errors import UserError
@@ -57,6 +58,8 @@ def _words(words: Sequence[str], resume: Path | None) -> tuple[str | None, Path 
     *kinds, file = words or [""]
     if len(kinds) > 1:
         raise UserError(f"expected quintain recipe [KIND] FILE.toml, got {' '.join(words)}")
+    if file in get_args(RecipeKind) and not Path(file).exists():
+        raise UserError(f"which file? quintain recipe {file} FILE.toml, such as examples/recipes/{file}.toml")
     if not file and resume is None:
         raise UserError("which recipe? name a file: quintain recipe FILE.toml, or --resume FOLDER")
     return (kinds[0] if kinds else None), (Path(file) if file else None)

@@ -139,6 +139,22 @@ def test_a_recipe_of_another_kind_than_was_asked_for_is_refused(chain):
         load_recipe(chain, kind="rlfh")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "which recipe? name a file"),
+        (["rlhf"], "which file? quintain recipe rlhf FILE.toml"),
+        (["dpo", "b.toml"], "there is no config file b.toml"),
+        (["dpo", "a.toml", "b.toml"], "expected quintain recipe [KIND] FILE.toml, got dpo a.toml b.toml"),
+        (["chain.toml", "--pears.play.gap", "1"], "--pears: no such section"),
+        (["chain.toml", "--resume", "r", "--run-dir", "s"], "leave --run-dir s out"),
+    ],
+)
+def test_words_that_name_no_recipe_end_in_one_message(words, message, chain, capsys):
+    assert main(["recipe", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_recipe_that_stopped_skips_what_is_through_and_resumes_what_was_begun(chain, ran, tmp_path, capsys):
     ran.hooks["pairs"] = KeyboardInterrupt()
     assert main(["recipe", str(chain), "--run-dir", "r"]) == 130
