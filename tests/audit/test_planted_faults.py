@@ -66,6 +66,7 @@ class Sums(SingleTurnEnv):
         self.oracle = solve
 
 
+@pytest.mark.slow
 def test_the_sound_twin_passes_every_probe():
     report = audit(Sums, tasks=6, fuzz=60, long=20_000)
     assert report.sound, report.troubles

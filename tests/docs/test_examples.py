@@ -35,6 +35,7 @@ def test_a_game() -> None:
     assert run("game.py") == "anywhere: 0.04\neastwards: 0.21\n"
 
 
+@pytest.mark.slow
 def test_a_tool_environment_is_played_and_found_sound() -> None:
     assert run("tool_environment.py") == (
         "Buy or sell hooks until there are as many as screws. Nothing else may change.\n"

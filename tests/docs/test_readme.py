@@ -52,7 +52,10 @@ def commands() -> list[str]:
     return list(dict.fromkeys(line for line in found if line.startswith("quintain ")))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page == "docs/start.md" else page for page in PAGES],
+)  # that page audits an environment twice
 def test_the_programs_of_a_page_print_what_is_shown(
     page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

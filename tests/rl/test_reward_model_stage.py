@@ -180,6 +180,7 @@ def trainer_of(
     return trainer, task.collate(range(len(rows)))
 
 
+@pytest.mark.slow  # loads TRL
 def test_the_loss_of_pairs_is_bradley_terry_with_margin_and_centring(
     make_model, tokenizer, tmp_path: Path
 ) -> None:
