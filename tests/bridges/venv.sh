@@ -11,6 +11,6 @@ want=$(cksum <pyproject.toml)
 [ "$(cat "$dir/.ready" 2>/dev/null || true)" != "$want" ] || exit 0
 "$dir/bin/python" -m pip --version >/dev/null 2>&1 || { rm -rf "$dir" && "$python" -m venv "$dir"; }
 timeout 900 "$dir/bin/python" -m pip --disable-pip-version-check install -q -e ".[bridges]" \
-    "pytest>=8.0" "pytest-asyncio>=0.24" "openai>=2.0"
+    "pytest>=8.0" "pytest-asyncio>=0.24" "pytest-timeout>=2.3" "openai>=2.0"
 "$dir/bin/python" -m pip check >/dev/null || echo "some packages in $dir do not fit together" >&2
 printf '%s' "$want" >"$dir/.ready" # written last: an installation that was interrupted is done again
