@@ -153,12 +153,11 @@ def _claim(what: Sampled, out: Path) -> None:
 async def _sampled(what: Sampled, verifier: Any, out: Path, tell: Any) -> list[tuple[Any, Score]]:
     """Return the episodes with the score that the choice goes by."""
     from .envs import registry
-    from .rl.chat import ChatCodec
-    from .rl.config import EngineConfig, ModelConfig, RolloutConfig
-    from .rl.engines import make_engine
+    from .rl.config import RolloutConfig
+    from .rl.evals.player import open_player
+    from .rl.evals.suite import EvalModel
     from .rl.journal import Journal
     from .rl.judged import judge_all
-    from .rl.models import load_model, read_template
     from .rl.rollout import Start, rollout
     from .rl.seeds import derive
 
@@ -166,24 +165,9 @@ async def _sampled(what: Sampled, verifier: Any, out: Path, tell: Any) -> list[t
     count = what.tasks
     if env.tasks is not None and env.tasks.size is not None:
         count = min(count, env.tasks.size)
-    codec: Any
-    if what.engine == "openai":
-        from .rl.engines.openai import OpenAIChatEngine
-        from .rl.text_codec import TextCodec
-
-        settings = EngineConfig.model_validate(
-            {
-                "kind": "openai",
-                "openai": {"model": what.model, **({"base_url": what.base_url} if what.base_url else {})},
-            }
-        )
-        engine: Any = OpenAIChatEngine(settings.openai)
-        codec = TextCodec()
-    else:
-        model_config = ModelConfig(path=what.model, device=what.device)
-        model, tokenizer = load_model(model_config, seed=what.seed)
-        codec = ChatCodec(tokenizer, read_template(model_config))
-        engine = make_engine(EngineConfig(kind=what.engine), model, tokenizer, seed=what.seed)
+    server = {"base_url": what.base_url} if what.base_url else {}
+    described = EvalModel(name="model", path=what.model, engine=what.engine, device=what.device, **server)
+    engine, codec = open_player(described, seed=what.seed)
     starts = [
         Start(
             id=f"sample-{group}-{member}",
