@@ -165,8 +165,9 @@ async def _sampled(what: Sampled, verifier: Any, out: Path, tell: Any) -> list[t
     count = what.tasks
     if env.tasks is not None and env.tasks.size is not None:
         count = min(count, env.tasks.size)
-    server = {"base_url": what.base_url} if what.base_url else {}
-    described = EvalModel(name="model", path=what.model, engine=what.engine, device=what.device, **server)
+    described = EvalModel(name="model", path=what.model, engine=what.engine, device=what.device)
+    if what.base_url:
+        described = described.model_copy(update={"base_url": what.base_url})
     engine, codec = open_player(described, seed=what.seed)
     starts = [
         Start(

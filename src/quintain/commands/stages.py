@@ -18,34 +18,55 @@ StageDry = Annotated[bool, typer.Option("--dry-run", help="Print the resolved co
 StageResume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue the run in this folder.")]
 
 
-@commands.command(epilog="Example:  quintain sft examples/sft.toml --data.path rows.jsonl")
-def sft(
-    ctx: typer.Context,
-    config: StageFile = None,
-    seed: StageSeed = None,
-    run_dir: StageDir = None,
-    dry_run: StageDry = False,
-    resume: StageResume = None,
-) -> None:
-    """Fine-tune on conversations, trajectories, or what a teacher gets right. Prints the model's folder."""
-    from ..stage_cli import run
+STAGES = {
+    "sft": (
+        "Fine-tune on conversations, trajectories, or what a teacher gets right. Prints the model's folder.",
+        "quintain sft examples/sft.toml --data.path rows.jsonl",
+    ),
+    "dpo": (
+        "Learn from preferences, given or made round by round, without a reward model. Prints the model's folder.",
+        "quintain dpo examples/dpo.toml --data.path preferences.jsonl",
+    ),
+    "reward-model": (
+        "Train a model to tell better answers from worse ones. Prints the model's folder.",
+        "quintain reward-model examples/reward_model.toml --data.path pairs.jsonl",
+    ),
+    "pairs": (
+        "Let a model play groups of episodes and pair them by their scores. Prints the file of preferences.",
+        "quintain pairs pairs.toml --model.path my-model",
+    ),
+    "revise": (
+        "Let answers be criticised and revised by a constitution. Prints the file of rows for SFT.",
+        "quintain revise revise.toml --constitution constitution.toml",
+    ),
+    "feedback": (
+        "Let a judge compare answers by a constitution. Prints the file of preferences.",
+        "quintain feedback feedback.toml --constitution constitution.toml",
+    ),
+}
+"""The commands that run one stage: what each does, and an example."""
 
-    run("sft", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+def _stage(name: str, what: str, example: str) -> None:
+    """Make the command of a stage; all take the same options."""
+
+    def command(
+        ctx: typer.Context,
+        config: StageFile = None,
+        seed: StageSeed = None,
+        run_dir: StageDir = None,
+        dry_run: StageDry = False,
+        resume: StageResume = None,
+    ) -> None:
+        from ..stage_cli import run
+
+        run(name, config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+
+    commands.command(name, help=what, epilog=f"Example:  {example}")(command)
 
 
-@commands.command(epilog="Example:  quintain dpo examples/dpo.toml --data.path preferences.jsonl")
-def dpo(
-    ctx: typer.Context,
-    config: StageFile = None,
-    seed: StageSeed = None,
-    run_dir: StageDir = None,
-    dry_run: StageDry = False,
-    resume: StageResume = None,
-) -> None:
-    """Learn from preferences, given or made round by round, without a reward model. Prints the model's folder."""
-    from ..stage_cli import run
-
-    run("dpo", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
+for _name, (_what, _example) in STAGES.items():
+    _stage(_name, _what, _example)
 
 
 @commands.command(epilog="Example:  quintain preferences runs/agent-seed0-1 --out pairs.jsonl")
@@ -98,66 +119,6 @@ def annotate(
     from ..annotate import annotate as serve_page
 
     serve_page(items, labels, annotator or (), seed=seed, port=port, export=export, report=agreement)
-
-
-@commands.command(epilog="Example:  quintain reward-model examples/reward_model.toml --data.path pairs.jsonl")
-def reward_model(
-    ctx: typer.Context,
-    config: StageFile = None,
-    seed: StageSeed = None,
-    run_dir: StageDir = None,
-    dry_run: StageDry = False,
-    resume: StageResume = None,
-) -> None:
-    """Train a model to tell better answers from worse ones. Prints the model's folder."""
-    from ..stage_cli import run
-
-    run("reward-model", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
-
-
-@commands.command(epilog="Example:  quintain pairs pairs.toml --model.path my-model")
-def pairs(
-    ctx: typer.Context,
-    config: StageFile = None,
-    seed: StageSeed = None,
-    run_dir: StageDir = None,
-    dry_run: StageDry = False,
-    resume: StageResume = None,
-) -> None:
-    """Let a model play groups of episodes and pair them by their scores. Prints the file of preferences."""
-    from ..stage_cli import run
-
-    run("pairs", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
-
-
-@commands.command(epilog="Example:  quintain revise revise.toml --constitution constitution.toml")
-def revise(
-    ctx: typer.Context,
-    config: StageFile = None,
-    seed: StageSeed = None,
-    run_dir: StageDir = None,
-    dry_run: StageDry = False,
-    resume: StageResume = None,
-) -> None:
-    """Let answers be criticised and revised by a constitution. Prints the file of rows for SFT."""
-    from ..stage_cli import run
-
-    run("revise", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
-
-
-@commands.command(epilog="Example:  quintain feedback feedback.toml --constitution constitution.toml")
-def feedback(
-    ctx: typer.Context,
-    config: StageFile = None,
-    seed: StageSeed = None,
-    run_dir: StageDir = None,
-    dry_run: StageDry = False,
-    resume: StageResume = None,
-) -> None:
-    """Let a judge compare answers by a constitution. Prints the file of preferences."""
-    from ..stage_cli import run
-
-    run("feedback", config, ctx.obj or (), seed=seed, run_dir=run_dir, dry_run=dry_run, resume=resume)
 
 
 @commands.command(
