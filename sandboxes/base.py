@@ -113,6 +113,11 @@ OUTPUT_KILL_FACTOR = 64
 flood to the end costs more processor time than the program is worth."""
 
 
+def files_for(disk_mb: int) -> int:
+    """Return how many files a box may have with this quota: 64 for each MiB, since an empty one costs memory too."""
+    return disk_mb * 64 + 64
+
+
 # --- results -----------------------------------------------------------------------------------------------
 
 

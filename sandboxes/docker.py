@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .attached import attach
-from .base import Capabilities, Limits, LimitsError, SandboxClosed, SandboxUnavailable, Tier
+from .base import Capabilities, Limits, LimitsError, SandboxClosed, SandboxUnavailable, Tier, files_for
 from .bundle import boot
 from .exec_link import MAIN, ExecLink
 from .stream_link import StreamLink
@@ -253,7 +253,7 @@ class DockerBackend:
         import docker
 
         container = None
-        tmpfs = f"rw,nosuid,nodev,exec,size={limits.disk_mb}m,nr_inodes={limits.disk_mb * 64 + 64}"
+        tmpfs = f"rw,nosuid,nodev,exec,size={limits.disk_mb}m,nr_inodes={files_for(limits.disk_mb)}"
         tmpfs += f",mode=1777,uid={USER},gid={USER}"
         memory = (limits.memory_mb + 3 * limits.disk_mb + AGENT_MB) << 20
         try:

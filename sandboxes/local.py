@@ -32,7 +32,7 @@ BOXES_PER_WORKER = 20_000
 """After so many boxes a worker is replaced, whatever its state."""
 
 _WATCHDOG = "memory of a process tree is summed every 50 ms, so a burst can pass the limit for that long"
-_EACH = "the working folder, /tmp and /dev/shm have the quota each, not together"
+_EACH = "the working folder, /tmp and /dev/shm have the quota each, not together; files are counted four times a second"
 _NOTHING = "opened with unsafe_allow='none': programs run as this user, with all that this user may do"
 GAPS: dict[Tier, dict[str, str]] = {
     Tier.FULL: {"aggregate_memory": _WATCHDOG},

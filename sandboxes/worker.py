@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .base import Limits, SandboxUnavailable, WorkerDied
+from .base import Limits, SandboxUnavailable, WorkerDied, files_for
 from .bundle import boot, compiled
 from .machine import STAGE, WORKER_UID, Interpreter
 from .socket_link import SocketLink, memory_file
@@ -26,8 +26,6 @@ START_S = 60.0
 """How long a worker may take to start: its preloaded imports happen in this time."""
 SHOWN_OF_ETC = ("alternatives", "ld.so.cache", "ssl/certs", "localtime")
 """What of /etc a program can read: what the system's programs and libraries do not start without."""
-OPEN_INODES_PER_MB = 64
-"""Files a box may have for each MiB of its quota; an empty file costs kernel memory too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +133,7 @@ class Worker:
             self.boxes.add(link)
             return link
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        inodes = limits.disk_mb * OPEN_INODES_PER_MB + 64
-        message = marshal.dumps(("open", limits.disk_mb << 20, inodes, folder), 2)
+        message = marshal.dumps(("open", limits.disk_mb << 20, files_for(limits.disk_mb), folder), 2)
         rights = array.array("i", [theirs.fileno()])
         try:
             self._sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
@@ -202,6 +199,7 @@ def launch_plan(spec: WorkerSpec, control: int, code: int) -> dict[str, object]:
         "filter": not spec.unsafe,
         "work": f"{spec.folder}/work" if spec.unsafe else "/work",
         "scratch": f"{spec.folder}/tmp" if spec.unsafe else "/tmp",
+        "inodes": files_for(spec.disk_mb),
         "readable": None,
     }
     if spec.landlock:

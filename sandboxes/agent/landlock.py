@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+from collections.abc import Callable
 
 from . import files, job, seccomp, system
 
@@ -112,6 +113,16 @@ def tasks_of(uid: int) -> int:
                 pass
             os.close(fd)
     return count
+
+
+def full(folder: str, disk: int, inodes: int) -> Callable[[], bool]:
+    """Return what tells whether a folder has more bytes or entries than these."""
+
+    def looked() -> bool:
+        used, entries = disk_used(folder, inodes)
+        return used > disk or entries > inodes
+
+    return looked
 
 
 def disk_used(folder: str, most: int) -> tuple[int, int]:

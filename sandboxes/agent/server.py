@@ -16,6 +16,7 @@ import os
 import resource
 import select
 import sys
+from collections.abc import Callable
 
 from . import box, files, job, landlock, seccomp, system
 
@@ -39,8 +40,8 @@ def receive(sock: _socket.socket) -> tuple[bytes, list[int]]:
 def main(options: dict) -> None:  # type: ignore[type-arg]
     """Serve until the supervisor goes away.
 
-    `options`: preload, fd, filter, single (this process is the one box), readable (there are no namespaces; boxes
-    are kept by Landlock, with these paths to read).
+    `options`: preload, fd, filter, single (this process is the one box, with so many inodes in each file system),
+    readable (there are no namespaces; boxes are kept by Landlock, with these paths to read).
     """
     readable = options["readable"]
     if readable is not None and landlock.abi() < landlock.NEEDED_ABI:
@@ -81,7 +82,8 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
     control.send(f"ready {os.getpid()}".encode())
     if options["single"]:
         place(options)
-        serve_box(control, program, private, sweep=not options["unsafe"])
+        full = None if options["unsafe"] else crowded(options["inodes"])
+        serve_box(control, program, private, sweep=not options["unsafe"], full=full)
     waiting = select.poll()
     waiting.register(control.fileno(), select.POLLIN)
     boxes = False
@@ -113,7 +115,7 @@ def main(options: dict) -> None:  # type: ignore[type-arg]
                     serve_box(own, program, private)
                 else:
                     landlock.enclose(folder, readable)
-                    serve_box(own, program, private, folder=folder, disk=disk, inodes=inodes)
+                    serve_box(own, program, private, alone=False, full=landlock.full(folder, disk, inodes))
             except BaseException as error:
                 try:
                     own.send(f"refused {type(error).__name__}: {error}".encode()[:4000])
@@ -199,6 +201,16 @@ def place(options: dict) -> None:  # type: ignore[type-arg]
     os.chdir(job.work)
 
 
+def crowded(inodes: int) -> Callable[[], bool]:
+    """Return what tells whether one of the box's file systems has more files; bubblewrap bounds their bytes alone."""
+
+    def full() -> bool:
+        found = [os.statvfs(place) for place in ("/work", "/tmp", "/dev/shm")]
+        return any(one.f_files - one.f_ffree > inodes for one in found)
+
+    return full
+
+
 def enclose(disk: int, inodes: int) -> None:
     """Make the new namespaces a box: identity, one file system quota, its own /proc, no privileges."""
     uid, gid = 1000, 1000
@@ -221,19 +233,14 @@ def serve_box(
     base_pages: int,
     *,
     sweep: bool = True,
-    folder: str = "",
-    disk: int = 0,
-    inodes: int = 0,
+    alone: bool = True,
+    full: Callable[[], bool] | None = None,
 ) -> None:
-    """Be the init process of a box until its socket closes. `sweep`: kill(-1) reaches the box's processes alone.
+    """Be the init process of a box until its socket closes.
 
-    With a `folder`, no file system of its own bounds the box: what is in it is summed instead.
+    `sweep`: kill(-1) reaches the box's processes alone. `alone`: /proc shows no others. `full`: whether the box has
+    too much on disk, where no file system of its own bounds that.
     """
-
-    def full() -> bool:
-        used, entries = landlock.disk_used(folder, inodes)
-        return used > disk or entries > inodes
-
     system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
     system.drop_capabilities()
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
@@ -248,9 +255,7 @@ def serve_box(
             os._exit(0)
 
     last = False
-    inside = box.Box(
-        report, base_pages=base_pages, sweep=sweep, alone=not folder, full=full if folder else None
-    )
+    inside = box.Box(report, base_pages=base_pages, sweep=sweep, alone=alone, full=full)
     fd = sock.fileno()
     inside.poller.register(fd, 1)
     while True:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import typer
 
 from .rl.config import load_section
 from .rl.stages.stage import find_stage
 from .rl.stages.stage_config import StageConfig
-from .run_folder import discard_unused, make_run_dir, records_of, resumed_config
+from .run_folder import make_run_dir, resumed_config
 from .tools.errors import UserError
 
 INTERRUPTED = 130
@@ -50,25 +47,10 @@ def run(
 def _watched(config: StageConfig, folder: Path, *, resume: bool) -> Path:
     from rich.console import Console
 
-    from .commands.shared import hush_libraries, write_the_report
-    from .display import Display
+    from .commands.shared import hush_libraries, watched
     from .rl.stages.stage import run_stage
 
     hush_libraries()
     title = f"{config.name} · {config.stage} · {config.model.path} · seed {config.seed} · {folder}"
-    try:
-        with Display(title, Console(stderr=True), earlier=records_of(folder)) as display:
-            made = run_stage(config, folder, display, resume=resume)
-    except KeyboardInterrupt:
-        write_the_report(folder)
-        print(f"\nstopped; resume with: quintain {config.stage} --resume {folder}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception:
-        if not resume:
-            discard_unused(folder)
-        if folder.exists():
-            write_the_report(folder)
-            print(f"what the run has written is in {folder}", file=sys.stderr)
-        raise
-    write_the_report(folder)
-    return made
+    with watched(folder, title, Console(stderr=True), config.stage, resume=resume) as display:
+        return run_stage(config, folder, display, resume=resume)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..display import Display
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -58,3 +66,30 @@ def env_options(options: Sequence[str] | None) -> dict[str, Any]:
             raise UserError(f"expected an option of the environment such as split=test, got {option!r}")
         kwargs[key] = parse_value(text)
     return kwargs
+
+
+@contextlib.contextmanager
+def watched(folder: Path, title: str, console: Console, command: str, *, resume: bool) -> Iterator[Display]:
+    """Show a run while the body does it, and write its report however it ends.
+
+    After Ctrl-C it says how `command` goes on, and the exit code is `INTERRUPTED`; a run that failed before it wrote
+    anything leaves no folder.
+    """
+    from ..display import Display
+    from ..run_folder import discard_unused, records_of
+
+    try:
+        with Display(title, console, earlier=records_of(folder)) as display:
+            yield display
+    except KeyboardInterrupt:
+        write_the_report(folder)
+        print(f"\nstopped; resume with: quintain {command} --resume {folder}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception:
+        if not resume:
+            discard_unused(folder)
+        if folder.exists():
+            write_the_report(folder)
+            print(f"what the run has written is in {folder}", file=sys.stderr)
+        raise
+    write_the_report(folder)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shared import INTERRUPTED, check_libraries, hush_libraries, write_the_report
+from .shared import check_libraries, hush_libraries, watched
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,27 +114,14 @@ def _check_libraries(config: Config) -> None:
 
 
 def _run(config: Config, folder: Path, console: Console, *, resume: bool) -> None:
-    from ..display import Display, print_summary
+    from ..display import print_summary
     from ..rl.train import train as train_run
-    from ..run_folder import discard_unused, records_of
+    from ..run_folder import records_of
 
     hush_libraries()
     title = f"{config.name} · {config.env.id} · seed {config.seed} · {folder}"
-    try:
-        with Display(title, console, earlier=records_of(folder)) as display:
-            train_run(config, folder, display, resume=resume)
-    except KeyboardInterrupt:
-        write_the_report(folder)
-        print(f"\nstopped; resume with: quintain train --resume {folder}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception:
-        if not resume:
-            discard_unused(folder)
-        if folder.exists():
-            write_the_report(folder)
-            print(f"what the run has written is in {folder}", file=sys.stderr)
-        raise
-    write_the_report(folder)
+    with watched(folder, title, console, "train", resume=resume) as display:
+        train_run(config, folder, display, resume=resume)
     print_summary(console, folder, records_of(folder))
 
 
