@@ -56,10 +56,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("path", type=Path)
     parser.add_argument("--pairs", type=int, default=320)
+    parser.add_argument("--held-out", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=3e-5)
     parser.add_argument("--frozen", type=int, default=20, help="Of the 30 blocks, how many stay as they are.")
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--dtype", default="bfloat16", help="Of the weights; their masters are float32.")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     began = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,10 +73,15 @@ def main() -> None:
         config = RewardModelConfig.model_validate(
             {
                 "seed": arguments.seed,
-                "threads": 1,
-                "model": {"path": arguments.model, "device": "cpu"},
+                "threads": arguments.threads,
+                "model": {"path": arguments.model, "dtype": arguments.dtype, "device": "cpu"},
                 "data": {"path": str(folder / "pairs.jsonl")},
-                "rows": {"held_out": 0.35, "max_tokens": 480, "on_long": "skip", "on_bad": "skip"},
+                "rows": {
+                    "held_out": arguments.held_out,
+                    "max_tokens": 480,
+                    "on_long": "skip",
+                    "on_bad": "skip",
+                },
                 "optim": {"batch": 16, "micro_batch": 4, "lr": arguments.lr},
                 "frozen_layers": arguments.frozen,
             }

