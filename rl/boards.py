@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..tools.atomic import write_atomically
 from ..tools.errors import UserError
 from .config_types import BoardsConfig
 from .metrics import Event, MetricsLog, Watcher
@@ -277,9 +278,7 @@ def identity(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     drawn = secrets.token_hex(4)
-    work = path.with_suffix(".part")
-    work.write_text(json.dumps({"id": drawn}) + "\n", encoding="utf-8")
-    work.replace(path)
+    write_atomically(path, json.dumps({"id": drawn}) + "\n")
     return drawn
 
 

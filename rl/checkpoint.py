@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..tools.atomic import write_atomically
 from ..tools.errors import UserError
 from .adapters import has_adapter, load_adapter, save_whole
 
@@ -94,9 +95,7 @@ def best_step(run_dir: Path) -> int | None:
 
 
 def _mark_best(run_dir: Path, step: int, success: float) -> None:
-    work = run_dir / FOLDER / f".{BEST}.part"
-    work.write_text(json.dumps({"step": step, "success": success}) + "\n", "utf-8")
-    work.replace(run_dir / FOLDER / BEST)
+    write_atomically(run_dir / FOLDER / BEST, json.dumps({"step": step, "success": success}) + "\n")
 
 
 def checkpoints(run_dir: Path) -> list[Checkpoint]:

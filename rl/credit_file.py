@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from ..tools.atomic import replacing
 from .credit import Credit, Measured
 from .trajectory import Trajectory
 
@@ -33,10 +34,10 @@ def write_credit(
     run_dir: Path, step: int, batch: Sequence[Trajectory], credit: Credit, measured: Measured
 ) -> None:
     """Write the file of a step, whole or not at all. Raises `OSError` as the system reports it."""
-    target = run_dir / FOLDER / f"rl-{step:06d}.jsonl"
-    target.parent.mkdir(exist_ok=True)
-    work = target.with_suffix(".part")
-    with work.open("w", encoding="utf-8") as file:
+    with (
+        replacing(run_dir / FOLDER / f"rl-{step:06d}.jsonl") as work,
+        work.open("w", encoding="utf-8") as file,
+    ):
         for index, trajectory in enumerate(batch):
             rounded = [round(float(a), 6) for a in credit.advantages[index]]
             record: dict[str, object] = {
@@ -46,7 +47,6 @@ def write_credit(
             if measured.old_logps is not None:
                 record["logprobs"] = [round(float(p), 6) for p in measured.old_logps[index]]
             file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
-    work.replace(target)
 
 
 def read_credit(run_dir: Path, stem: str, trajectory: Trajectory) -> StoredCredit | None:

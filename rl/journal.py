@@ -9,13 +9,16 @@ what was learned from them; what people read is `trajectories/`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ..tools.atomic import write_lines
 from .trajectory import Trajectory
 
 FOLDER = "journal"
+TRAJECTORIES = "trajectories"
+"""The folder of what people read: a file for each phase and step."""
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 """What reading a line raises that is no trajectory."""
 
@@ -148,3 +151,9 @@ def _cut_torn_line(path: Path) -> None:
                 file.truncate(at)
     except FileNotFoundError:
         pass
+
+
+def write_trajectories(run_dir: Path, phase: str, step: int, batch: Iterable[Trajectory]) -> None:
+    """Write what people read of a step, whole or not at all. Raises `OSError` as the system reports it."""
+    path = run_dir / TRAJECTORIES / f"{phase}-{step:06d}.jsonl"
+    write_lines(path, (trajectory.to_json() for trajectory in batch))

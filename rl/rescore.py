@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..tools.atomic import write_lines
 from ..tools.errors import UserError
 from ..verifiers.base import Episode, Score, Verifier
 from .stored import StoredRun, stored_trajectories
@@ -120,10 +121,7 @@ async def _judge(run: StoredRun, verifier: Verifier | None, trajectory: Trajecto
 
 def write(results: Sequence[Rescored], path: Path) -> None:
     """Write the results to a file of their own, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.part")
-    work.write_text("".join(result.to_json() + "\n" for result in results), encoding="utf-8")
-    work.replace(path)
+    write_lines(path, (result.to_json() for result in results))
 
 
 def _plain(score: Score) -> dict[str, object]:

@@ -15,11 +15,9 @@ from .chat import ChatCodec
 from .checkpoint import checkpoints
 from .config import Config, load_config
 from .journal import FOLDER as JOURNAL
-from .journal import read
+from .journal import TRAJECTORIES, read
 from .rewarded import reward_of
 from .trajectory import Trajectory
-
-TRAJECTORIES = "trajectories"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from .engines.scripted import DemonstratorEngine
 from .evaluate import evaluate, headline
 from .guard import Guard
 from .history import History
-from .journal import clear, journal_of
+from .journal import clear, journal_of, write_trajectories
 from .learner import NonFiniteError
 from .metrics import Clock, Event, Watcher, peak_memory_mb
 from .models import TINY
@@ -40,7 +40,6 @@ from .selfcheck import check_recorded, check_staleness, raise_if_mismatched, ret
 from .stages.demonstrations import read_demonstrations
 from .stages.sft import warm_start
 from .task_stream import TaskStream, task_at
-from .trajectory import Trajectory
 
 __all__ = ["UngradedError", "train"]
 
@@ -139,7 +138,7 @@ async def _warm_start(run: Run) -> None:
         raise_if_ungraded(demonstrations, config.rollout.max_ungraded)
     else:
         demonstrations = read_demonstrations(Path(sft.demonstrations), run.codec).kept[: sft.episodes]
-    _write_trajectories(run.folder, "sft", 0, demonstrations[:64])
+    write_trajectories(run.folder, "sft", 0, demonstrations[:64])
     began = time.monotonic()
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
@@ -176,7 +175,7 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             everything = sampled.everything
             saved = config.run.save_trajectories_every and step % config.run.save_trajectories_every == 0
             if saved:
-                _write_trajectories(run.folder, "rl", step, everything)
+                write_trajectories(run.folder, "rl", step, everything)
             raise_if_ungraded(everything, config.rollout.max_ungraded)
 
             kept = [t for t in sampled.batch if t.graded]
@@ -192,10 +191,10 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
             try:
                 learned = await pipeline.compute(learner.update, kept, advantages, measured)
             except NonFiniteError:
-                _write_trajectories(run.folder, "nonfinite", step, sampled.batch)
+                write_trajectories(run.folder, "nonfinite", step, sampled.batch)
                 raise
             if learned.get("skipped_minibatches"):
-                _write_trajectories(run.folder, "nonfinite", step, sampled.batch)
+                write_trajectories(run.folder, "nonfinite", step, sampled.batch)
             raise_if_mismatched(learned["sampler_mismatch"], config.rollout.max_mismatch)
             clock.lap("learn_s")
             await pipeline.trained(step, kept)
@@ -266,23 +265,12 @@ async def _evaluate(run: Run, step: int, label: str) -> float:
             journal=journal,
             stage=run.stage(run.held_out),
         )
-    _write_trajectories(run.folder, phase, step, played)
+    write_trajectories(run.folder, phase, step, played)
     raise_if_ungraded(played, config.rollout.max_ungraded)
     run.tell(Event("eval", step, total, metrics, message=label))
     success = headline(metrics)
     assert success is not None
     return success
-
-
-def _write_trajectories(folder: Path, phase: str, step: int, batch: Sequence[Trajectory]) -> None:
-    """Write trajectories to a file of their own, whole or not at all."""
-    target = folder / "trajectories" / f"{phase}-{step:06d}.jsonl"
-    target.parent.mkdir(exist_ok=True)
-    work = target.with_suffix(".part")
-    with work.open("w", encoding="utf-8") as file:
-        for trajectory in batch:
-            file.write(trajectory.to_json() + "\n")
-    work.replace(target)
 
 
 def _save(

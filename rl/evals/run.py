@@ -21,6 +21,7 @@ import numpy as np
 
 from ...envs import registry
 from ...envs.base import TextEnv
+from ...tools.atomic import replacing, write_atomically, write_lines
 from ...tools.errors import UserError
 from ...verifiers.base import Verifier
 from ..config import RolloutConfig
@@ -148,10 +149,7 @@ def claim(suite: Suite, out: Path) -> None:
             )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no evaluation: name another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    work = path.with_suffix(".part")
-    work.write_text(suite.to_toml(), encoding="utf-8")
-    work.replace(path)
+    write_atomically(path, suite.to_toml())
 
 
 def _label(entry: dict[str, Any]) -> str:
@@ -323,15 +321,14 @@ def write(suite: Suite, results: Results, out: Path) -> None:
     }
     for row in rows:
         row["low"], row["high"] = _finite(row["low"]), _finite(row["high"])
-    _atomically(out / "results.json", json.dumps(table, indent=2) + "\n")
-    _atomically(out / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_atomically(out / "results.json", json.dumps(table, indent=2) + "\n")
+    write_lines(out / "results.jsonl", (json.dumps(row) for row in rows))
     if importlib.util.find_spec("pyarrow") is not None:
         import pyarrow
         import pyarrow.parquet
 
-        work = out / "results.parquet.part"
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), work)
-        work.replace(out / "results.parquet")
+        with replacing(out / "results.parquet") as work:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), work)
 
 
 def _plain(cell: Cell, model: EvalModel) -> dict[str, Any]:
@@ -362,9 +359,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _atomically(path: Path, text: str) -> None:
-    work = path.with_name(path.name + ".part")
-    work.write_text(text, encoding="utf-8")
-    work.replace(path)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 
+from ...tools.atomic import write_atomically
 from ...tools.chat import Message
 from ...tools.errors import UserError
 from ..checkpoint import checkpoints, load_weights, save_checkpoint
@@ -273,10 +274,7 @@ def _reference(
             )
     run.tell(Event("prepare", 0, 0, message=f"reference of {len(sides)} answers"))
     found = answer_logps(model, sides)
-    path.parent.mkdir(exist_ok=True)
-    work = path.with_suffix(".part")
-    work.write_text(json.dumps(found), "utf-8")
-    work.replace(path)
+    write_atomically(path, json.dumps(found))
     return found
 
 

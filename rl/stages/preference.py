@@ -7,13 +7,13 @@ prompt), with more columns beside: `strength`, `margin`, `source`, `id`, `tools`
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ...tools.atomic import write_lines
 from ...tools.chat import Message
 from ...tools.errors import UserError
 from .chat_rows import OnBad, RowError, Rows, Skipped, messages_of, read_rows, tools_of
@@ -304,19 +304,7 @@ def _as_messages(given: object, role: Literal["user", "assistant"], name: str) -
 
 def write_preferences(path: Path, preferences: Iterable[Preference]) -> int:
     """Write a file of preferences, whole or not at all, and return how many. Raises `OSError` as the system does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}.part")
-    count = 0
-    try:
-        with work.open("w", encoding="utf-8") as file:
-            for preference in preferences:
-                file.write(preference.to_json() + "\n")
-                count += 1
-        work.replace(path)
-    except BaseException:
-        work.unlink(missing_ok=True)
-        raise
-    return count
+    return write_lines(path, (preference.to_json() for preference in preferences))
 
 
 def settle_ties(rows: Rows[Preference], ties: Ties, where: str) -> Rows[Preference]:

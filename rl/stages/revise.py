@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ...tools.atomic import write_lines
 from ...tools.chat import Message
 from ..metrics import Event
 from ..seeds import generator
@@ -75,18 +76,16 @@ def _said(text: str) -> Message:
 
 def _write_rows(path: Path, told: list[Told], config: ReviseConfig) -> None:
     """Write the rows of `quintain sft`: prompt, last revision, and where they come from."""
-    work = path.with_name(f".{path.name}.part")
-    with work.open("w", encoding="utf-8") as file:
-        for one in told:
-            origin = {
+    rows = [
+        {
+            "prompt": one["prompt"],
+            "completion": [_said(one["steps"][-1]["revision"])],
+            "origin": {
                 "file": str(config.data.path),
                 "row": one["row"],
                 "by": [s["principle"] for s in one["steps"]],
-            }
-            row = {
-                "prompt": one["prompt"],
-                "completion": [_said(one["steps"][-1]["revision"])],
-                "origin": origin,
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    work.replace(path)
+            },
+        }
+        for one in told
+    ]
+    write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))

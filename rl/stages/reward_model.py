@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ...tools.atomic import write_atomically
 from ...tools.errors import UserError
 from ...verifiers.reward_model import chunks, logits_at
 from ..chat import ChatCodec
@@ -79,7 +80,7 @@ def run_stage(run: StageRun[RewardModelConfig]) -> None:
     found = report(model, tokenizer, held_out)
     found["rows"] = {"learned": len(learned), "held_out": len(held_out), "left_out": rows.counts()}
     found["logits"] = {"mean": scale[0], "deviation": scale[1]}
-    _write(run.folder / REPORT, found)
+    write_atomically(run.folder / REPORT, json.dumps(found, indent=2) + "\n")
     told = {
         name: float(found[name]) for name in ("accuracy", "low", "high", "auc") if found.get(name) is not None
     }
@@ -332,10 +333,4 @@ def note_statistics(folder: Path, scale: tuple[float, float]) -> None:
     path = folder / "config.json"
     settings = json.loads(path.read_text("utf-8"))
     settings["reward_statistics"] = [scale[0], scale[1]]
-    _write(path, settings)
-
-
-def _write(path: Path, data: Any) -> None:
-    work = path.with_name(f".{path.name}.part")
-    work.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
-    work.replace(path)
+    write_atomically(path, json.dumps(settings, indent=2) + "\n")

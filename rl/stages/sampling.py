@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,7 +12,7 @@ from ...tools.errors import UserError
 from ..chat import ChatCodec
 from ..engines import make_engine
 from ..evaluate import evaluate
-from ..journal import journal_of, read
+from ..journal import TRAJECTORIES, journal_of, read, write_trajectories
 from ..metrics import Event
 from ..rewarded import reward_of
 from ..rollout import Start, raise_if_ungraded, rollout
@@ -23,8 +21,6 @@ from ..task_stream import task_at
 from ..trajectory import Trajectory
 from .sampling_config import PlayConfig, StageEvalConfig
 from .stage import StageRun
-
-FOLDER = "trajectories"
 
 
 def check_env(config: PlayConfig, model: PreTrainedModel) -> None:
@@ -77,7 +73,7 @@ def gold(
     model.eval()
     metrics, played = asyncio.run(play())
     model.train(training)
-    write(run.folder, f"eval-{label}", step, played)
+    write_trajectories(run.folder, f"eval-{label}", step, played)
     raise_if_ungraded(played, config.rollout.max_ungraded)
     run.tell(Event("eval", step, config.eval.problems, metrics, message=label))
     return metrics
@@ -107,7 +103,7 @@ def sample_groups(
     if config.env.verifier is not None:
         env.verifier = reward_of(env, config.env.verifier)
     tools = tuple(env.schemas)
-    path = run.folder / FOLDER / f"{phase}-{step:06d}.jsonl"
+    path = run.folder / TRAJECTORIES / f"{phase}-{step:06d}.jsonl"
     try:
         if path.is_file():
             return list(read(path)), tools
@@ -141,16 +137,7 @@ def sample_groups(
         played = asyncio.run(play())
         model.train(training)
         raise_if_ungraded(played, config.rollout.max_ungraded)
-        write(run.folder, phase, step, played)
+        write_trajectories(run.folder, phase, step, played)
         return played, tools
     finally:
         env.close()
-
-
-def write(folder: Path, phase: str, step: int, batch: Sequence[Trajectory]) -> None:
-    """Write trajectories to a file of their own, whole or not at all."""
-    target = folder / FOLDER / f"{phase}-{step:06d}.jsonl"
-    target.parent.mkdir(exist_ok=True)
-    work = target.with_suffix(".part")
-    work.write_text("".join(one.to_json() + "\n" for one in batch), encoding="utf-8")
-    work.replace(target)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...tools.atomic import write_lines
 from ...tools.chat import Message, user
 from ...tools.errors import UserError
 from ..metrics import Event
@@ -106,9 +106,7 @@ def _mark(row: tuple[tuple[Message, ...], str], principles: Sequence[Principle])
 
 
 def _write(path: Path, rows: Any) -> None:
-    work = path.with_name(f".{path.name}.{os.getpid()}.part")
-    work.write_text("".join(json.dumps(told, ensure_ascii=False) + "\n" for told in rows), "utf-8")
-    work.replace(path)
+    write_lines(path, (json.dumps(told, ensure_ascii=False) for told in rows))
 
 
 def settle(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +11,7 @@ from .rl.stages.formats import Form, rows_for_trl
 from .rl.stages.pairs import Choose, pairs_from_groups
 from .rl.stages.preference import Preference, read_preferences, write_preferences
 from .rl.stages.preference_report import describe, distinct
+from .tools.atomic import write_lines
 from .tools.errors import UserError, nearest
 
 
@@ -80,14 +80,8 @@ def _write(out: Path, kept: Sequence[Preference], form: str) -> None:
     if not form:
         write_preferences(out, kept)
         return
-    work = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        with work.open("w", encoding="utf-8") as file:
-            for row in rows_for_trl(kept, form):  # type: ignore[arg-type]
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        work.replace(out)
-    finally:
-        work.unlink(missing_ok=True)
+    rows = rows_for_trl(kept, form)  # type: ignore[arg-type]
+    write_lines(out, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
 def _table(told: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ from .commands.shared import INTERRUPTED
 from .rl.config import Config
 from .rl.stages.recipe import Planned, RecipeConfig, RecipeKind, load_recipe, plan, run_planned
 from .rl.stages.stage import find_stage
-from .run_folder import CONFIG, differences, make_run_dir, records_of, resumed_config, write_atomically
+from .run_folder import CONFIG, differences, make_run_dir, records_of, resumed_config
+from .tools.atomic import write_atomically
 from .tools.errors import UserError
 
 RECIPE = "recipe.toml"

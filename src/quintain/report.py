@@ -21,8 +21,8 @@ from .run_folder import (
     kind_of,
     read_trajectories,
     trajectory_files,
-    write_atomically,
 )
+from .tools.atomic import write_atomically
 from .tools.errors import UserError
 from .viewer.overview import overview
 from .viewer.render import asset, environment

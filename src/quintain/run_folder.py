@@ -6,7 +6,6 @@ report. Nothing here trains.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +16,15 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from .rl.config import Config, load_section
+from .rl.journal import TRAJECTORIES
 from .rl.metrics import Record, read_metrics
 from .rl.stages.stage_config import StageConfig
 from .rl.trajectory import Trajectory
+from .tools.atomic import write_atomically
 from .tools.errors import UserError
 
 CONFIG = "config.toml"
 METRICS = "metrics.jsonl"
-TRAJECTORIES = "trajectories"
 REPORT = "report.html"
 
 RunLike = Config | StageConfig
@@ -201,14 +201,3 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
                 yield Trajectory.from_json(line.decode())
             except (ValueError, KeyError, TypeError, IndexError, AttributeError):
                 continue
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a reader sees the old text or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

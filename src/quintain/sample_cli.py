@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from .rl.inference_time import ANSWERS, METHODS, Answers, Choice, Method, choose
-from .run_folder import write_atomically
+from .tools.atomic import write_atomically
 from .tools.errors import UserError
 from .verifiers.base import Score
 

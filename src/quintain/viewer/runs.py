@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..rl.journal import TRAJECTORIES
 from ..rl.metrics import Place, Record, keep_latest, read_record
-from ..run_folder import CONFIG, METRICS, TRAJECTORIES
+from ..run_folder import CONFIG, METRICS
 from ..tools.errors import UserError
 from .tokens import Vocabulary, newest_tokenizer, read_vocabulary
 
