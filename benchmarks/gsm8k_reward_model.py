@@ -9,13 +9,14 @@ Most of the time is one forward and backward pass over `--pairs` pairs.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from common import finish, machine, parser
 
 from quintain.rl.seeds import generator
 from quintain.rl.stages.preference import Preference, write_preferences
@@ -53,17 +54,20 @@ def pairs(path: Path, count: int, seed: int) -> list[Preference]:
 
 def main() -> None:
     """Make the pairs, train one epoch, print the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--pairs", type=int, default=320)
-    parser.add_argument("--held-out", type=float, default=0.25)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=3e-5)
-    parser.add_argument("--frozen", type=int, default=20, help="Of the 30 blocks, how many stay as they are.")
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--dtype", default="bfloat16", help="Of the weights; their masters are float32.")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("path", type=Path)
+    options.add_argument("--pairs", type=int, default=320)
+    options.add_argument("--held-out", type=float, default=0.25)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--lr", type=float, default=3e-5)
+    options.add_argument(
+        "--frozen", type=int, default=20, help="Of the 30 blocks, how many stay as they are."
+    )
+    options.add_argument("--model", default="smollm2")
+    options.add_argument("--dtype", default="bfloat16", help="Of the weights; their masters are float32.")
+    options.add_argument("--threads", type=int, default=1)
+    arguments = options.parse_args()
+    before = machine()
     began = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -99,6 +103,7 @@ def main() -> None:
         report = json.loads((folder / "reward_model.json").read_text())
     print(json.dumps(report, indent=1))
     print(f"{count} pairs, {time.process_time() - began:.0f} CPU-seconds")
+    finish(arguments, before, {"pairs": count, "cpu_s": time.process_time() - began, "report": report})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ from typing import Any
 import numpy as np
 from common import finish, machine, parser, table
 
+from quintain.rl.rl_config import RlConfig
+from quintain.rl.trajectory import StopReason, Trajectory, Turn
+from quintain.verifiers import Score
+
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -58,38 +62,9 @@ def rewards(count: int) -> list[float]:
     return [float(index % 3 == 0) for index in range(count)]
 
 
-def rss_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def run_ours(data: list[dict[str, list[int]]], *, masters: bool, budget: int) -> dict[str, float]:
-    from quintain.rl.config import ModelConfig
-    from quintain.rl.credit import assign
-    from quintain.rl.learner import Learner
-    from quintain.rl.models import load_model
-    from quintain.rl.packing import pack
-    from quintain.rl.rl_config import RlConfig
-    from quintain.rl.trajectory import StopReason, Trajectory, Turn
-    from quintain.verifiers import Score
-
-    model, _ = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
-    before = rss_mb()
-    config = RlConfig.model_validate(
-        {
-            "algorithm": "grpo",
-            "groups": len(data) // GROUP,
-            "group_size": GROUP,
-            "lr": 1e-6,
-            "micro_batch_tokens": budget,
-            "masters": masters,
-            "kl": {"coef": 0.0, "measure_every": 0},
-        }
-    )
-    batch = [
+def trajectories(data: list[dict[str, Any]]) -> list[Trajectory]:
+    """Return episodes as our learner takes them."""
+    return [
         Trajectory(
             id=str(index),
             task_id=str(row["group"]),
@@ -105,6 +80,33 @@ def run_ours(data: list[dict[str, list[int]]], *, masters: bool, budget: int) ->
         )
         for index, (row, reward) in enumerate(zip(data, rewards(len(data)), strict=True))
     ]
+
+
+def grpo(*, groups: int, **more: Any) -> RlConfig:
+    """Return the settings of a plain GRPO update without a leash."""
+    plain = {"algorithm": "grpo", "group_size": GROUP, "lr": 1e-6, "kl": {"coef": 0.0, "measure_every": 0}}
+    return RlConfig.model_validate({**plain, "groups": groups, **more})
+
+
+def rss_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run_ours(data: list[dict[str, list[int]]], *, masters: bool, budget: int) -> dict[str, float]:
+    from quintain.rl.config import ModelConfig
+    from quintain.rl.credit import assign
+    from quintain.rl.learner import Learner
+    from quintain.rl.models import load_model
+    from quintain.rl.packing import pack
+
+    model, _ = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
+    before = rss_mb()
+    config = grpo(groups=len(data) // GROUP, micro_batch_tokens=budget, masters=masters)
+    batch = trajectories(data)
     learner = Learner(model, config, temperature=1.0, generator=np.random.default_rng(0), longest=600)
     forwarded = sum(b.ids_RT.numel() for b in pack(batch, budget))
     used = sum(b.segments[-1].end for b in pack(batch, budget))

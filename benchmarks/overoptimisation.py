@@ -9,14 +9,16 @@ that the picture shows.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from common import finish, machine, parser
 
 from quintain.rl.config import Config
 from quintain.rl.metrics import read_metrics
@@ -142,10 +144,11 @@ def curve(folder: Path, config: Config) -> tuple[list[Point], list[int]]:
 
 def main() -> None:
     """Train the proxy and the runs against it, print the numbers and draw the picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=60)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("out", type=Path)
+    options.add_argument("--steps", type=int, default=60)
+    arguments = options.parse_args()
+    before = machine()
     notes()
     began = time.process_time()
     found: dict[str, tuple[list[Point], list[int]]] = {}
@@ -168,6 +171,11 @@ def main() -> None:
                 )
     print(f"{time.process_time() - began:.0f} CPU-seconds")
     draw(found, arguments.out)
+    curves = {
+        title: {"points": [asdict(point) for point in points], "reported": alarms}
+        for title, (points, alarms) in found.items()
+    }
+    finish(arguments, before, {"reward_model_accuracy": report["accuracy"], "curves": curves})
 
 
 def draw(found: dict[str, tuple[list[Point], list[int]]], out: Path) -> None:

@@ -26,6 +26,14 @@ STOP = 2
 WORDS = "Ann has 12 boxes of 7 pens. Then she has 3 times that."
 
 
+def tiny() -> tuple[PreTrainedModel, int]:
+    """Return an embedded model that knows nothing yet, and how many tokens it has."""
+    shape = TinyModelConfig(context=2048)
+    tokenizer = build_tokenizer([WORDS] * 4, shape)
+    model = build_model(shape, tokenizer, torch.Generator().manual_seed(0)).eval()
+    return model, len(tokenizer)
+
+
 def with_ours(model: PreTrainedModel, played: Sequence[Episode]) -> None:
     script = {
         1000 * number + turn: reply
@@ -89,12 +97,10 @@ def cpu_and_wall(run: Any, *args: Any) -> tuple[float, float]:
 def compare(name: str, rounds: int) -> dict[str, float | str | int]:
     """Play the same episodes both ways, in turn, and return the best round of each."""
     if name == "tiny":
-        shape = TinyModelConfig(context=2048)
-        tokenizer = build_tokenizer([WORDS] * 4, shape)
-        model: PreTrainedModel = build_model(shape, tokenizer, torch.Generator().manual_seed(0)).eval()
-        count, words = 64, len(tokenizer)
+        model, words = tiny()
+        count = 64
     else:
-        model, tokenizer = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
+        model, _ = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
         model.eval()
         count, words = 8, 40_000
     played = episodes(count, 8, seed=1, words=words, stop=STOP)

@@ -12,24 +12,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import multiprocessing
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from common import finish, machine, own_cpu, parser, ratio, spread, table, tree_cpu
 
 from quintain.sandboxes import Call, Limits, SandboxUnavailable, open_pool, open_sandbox
 from quintain.sandboxes.machine import find_bubblewrap, find_interpreter
 from quintain.sandboxes.worker import WorkerSpec, launch_plan
 
-TICKS = os.sysconf("SC_CLK_TCK")
+PYTHON = "python -I -S -c pass"
+"""What others start for a program, and what the ratios are to."""
+NUMPY = "python -c 'import numpy'"
+FRESH = "ours: a fresh box, Python"
+FRESH_NUMPY = "ours: a fresh box, numpy preloaded"
+EXEC = "docker exec true (SDK)"
+LIVE = "ours: run Python in a live container"
 
 
 @dataclass
@@ -44,33 +50,6 @@ class Row:
     cpu_ms: float | None
     """Mean, user and system, of everything that is ours to count."""
     isolated: str
-
-
-def own_cpu() -> float:
-    """Seconds of this process and of its children that have ended."""
-    total = 0.0
-    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-        used = resource.getrusage(who)
-        total += used.ru_utime + used.ru_stime
-    return total
-
-
-def tree_cpu() -> float:
-    """Seconds of the living processes below this one, with all they have waited for."""
-    children: dict[int, list[int]] = {}
-    seconds: dict[int, float] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (entry / "stat").read_text().rpartition(")")[2].split()
-                children.setdefault(int(words[1]), []).append(int(entry.name))
-                seconds[int(entry.name)] = sum(int(w) for w in words[11:15]) / TICKS
-    total, todo = 0.0, [os.getpid()]
-    while todo:
-        for child in children.get(todo.pop(), []):
-            total += seconds.get(child, 0.0)
-            todo.append(child)
-    return total
 
 
 def timed(what: str, runs: int, work: Callable[[], object], isolated: str, cpu: bool = True) -> Row:
@@ -283,7 +262,7 @@ def docker_rows(image: str, runs: int) -> list[Row]:
     try:
         rows.append(
             timed(
-                "docker exec true (SDK)",
+                EXEC,
                 max(10, runs // 5),
                 lambda: live.exec_run(["true"]),
                 "container",
@@ -295,7 +274,7 @@ def docker_rows(image: str, runs: int) -> list[Row]:
     with open_sandbox("docker", image=image) as sandbox:
         rows.append(
             timed(
-                "**ours**: run Python in a live container",
+                LIVE,
                 runs,
                 lambda: sandbox.run_sync("pass"),
                 "yes",
@@ -305,69 +284,105 @@ def docker_rows(image: str, runs: int) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=100, help="runs a row")
-    parser.add_argument("--seconds", type=float, default=10, help="seconds of each throughput measurement")
-    parser.add_argument("--image", help="also measure Docker, with this image")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    asked = parser.parse_args()
-    runs = asked.runs
-    python = os.path.realpath(sys.executable)
+def python_rows(runs: int) -> Iterator[Row]:
+    """Measure what others do for a program."""
     bare = find_interpreter()
-    bare_python = f"{bare.base}/{bare.executable}"
+    yield timed(PYTHON, runs // 2, spawn(f"{bare.base}/{bare.executable}", "-I", "-S", "-c", "pass"), "no")
+    yield timed(NUMPY, max(5, runs // 10), spawn(sys.executable, "-c", "import numpy"), "no")
+    yield timed("multiprocessing fork, Value and Array (as EvalPlus)", runs, like_evalplus, "no")
+    yield timed("multiprocessing fork and Manager (as human-eval)", runs // 2, like_human_eval, "no")
+    # its processor time cannot be counted from outside: bubblewrap does not wait for the child it leaves behind
+    yield timed(f"bubblewrap + {PYTHON}", runs // 2, bubblewrap_and_python(), "yes", cpu=False)
 
-    rows = [
-        timed("python -I -S -c pass", runs // 2, spawn(bare_python, "-I", "-S", "-c", "pass"), "no"),
-        timed(
-            "python -c 'import numpy'", max(5, runs // 10), spawn(sys.executable, "-c", "import numpy"), "no"
-        ),
-        timed("multiprocessing fork, Value and Array (as EvalPlus)", runs, like_evalplus, "no"),
-        timed("multiprocessing fork and Manager (as human-eval)", runs // 2, like_human_eval, "no"),
-        # its processor time cannot be counted from outside: bubblewrap does not wait for the child it leaves behind
-        timed("bubblewrap + python -I -S -c pass", runs // 2, bubblewrap_and_python(), "yes", cpu=False),
-        ours_fresh("**ours**: a fresh box, Python", runs * 2, (), "pass"),
-        ours_fresh("**ours**: a fresh box, numpy preloaded", runs, ("numpy",), "import numpy"),
-    ]
+
+def our_rows(runs: int) -> Iterator[Row]:
+    """Measure our sandboxes and sessions."""
+    yield ours_fresh(FRESH, runs * 2, (), "pass")
+    yield ours_fresh(FRESH_NUMPY, runs, ("numpy",), "import numpy")
     with open_sandbox("local") as sandbox:
-        rows.append(timed("**ours**: Python in an open box", runs, lambda: sandbox.run_sync("pass"), "yes"))
-        rows.append(
-            timed(
-                "**ours**: bash in an open box", runs, lambda: sandbox.run_sync(["bash", "-c", "true"]), "yes"
-            )
-        )
+        yield timed("ours: Python in an open box", runs, lambda: sandbox.run_sync("pass"), "yes")
+        shell = ["bash", "-c", "true"]
+        yield timed("ours: bash in an open box", runs, lambda: sandbox.run_sync(shell), "yes")
         for kind, text in (("python", "1"), ("bash", ":")):
             session = sandbox.session_sync(kind)
-            rows.append(
-                timed(
-                    f"**ours**: a call in a {kind} session",
-                    runs * 5,
-                    lambda s=session, t=text: s.call_sync(t),
-                    "yes",
-                )
-            )  # type: ignore[misc]
-            session.close()
-    rows.append(worker_start(5))
-    if asked.image:
-        try:
-            rows += docker_rows(asked.image, runs)
-        except SandboxUnavailable as error:
-            print(f"no Docker rows: {error}", file=sys.stderr)
 
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, {Path(python).name}; ",
-        end="",
+            def call(session: Any = session, text: str = text) -> object:
+                return session.call_sync(text)
+
+            yield timed(f"ours: a call in a {kind} session", runs * 5, call, "yes")
+            session.close()
+    yield worker_start(5)
+
+
+def measured(asked: argparse.Namespace) -> list[list[Row]]:
+    """Measure every row in every round; the order is that of the table."""
+    rounds = []
+    for _ in range(asked.rounds):
+        rows = [*python_rows(asked.runs), *our_rows(asked.runs)]
+        if asked.image:
+            try:
+                rows += docker_rows(asked.image, asked.runs)
+            except SandboxUnavailable as error:
+                print(f"no Docker rows: {error}", file=sys.stderr)
+        rounds.append(rows)
+    return rounds
+
+
+def collected(rounds: list[list[Row]]) -> list[dict[str, Any]]:
+    """Return each row with the spread over the rounds, and its processor time over that of `PYTHON`."""
+    rows = []
+    for found in zip(*rounds, strict=True):
+        first = found[0]
+        entry: dict[str, Any] = {"what": first.what, "runs": first.runs, "isolated": first.isolated}
+        entry["wall_ms"] = spread([row.wall_ms for row in found])
+        entry["p95_ms"] = spread([row.p95_ms for row in found])
+        cpus = [row.cpu_ms for row in found if row.cpu_ms is not None]
+        if cpus:
+            bases = [rows_[0].cpu_ms or 0.0 for rows_ in rounds]
+            entry["cpu_ms"] = spread(cpus)
+            entry["to_python"] = spread([cpu / base for cpu, base in zip(cpus, bases, strict=True)])
+        rows.append(entry)
+    return rows
+
+
+def quotient(rounds: list[list[Row]], ours: str, theirs: str, value: Callable[[Row], float | None]) -> Any:
+    """Return the spread of the ratio of two rows, or None where one is missing."""
+    found = []
+    for rows in rounds:
+        by_name = {row.what: value(row) for row in rows}
+        a, b = by_name.get(ours), by_name.get(theirs)
+        if a is None or not b:
+            return None
+        found.append(a / b)
+    return spread(found)
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__)
+    options.add_argument("--runs", type=int, default=100, help="runs a row and round")
+    options.add_argument("--rounds", type=int, default=3, help="rounds of all rows")
+    options.add_argument(
+        "--seconds", type=float, default=10, help="seconds of each measurement of throughput"
     )
-    print(f"load {os.getloadavg()[0]:.1f} at the end\n")
-    print(
-        "| what | runs | wall ms, median | wall ms, p95 | CPU ms a run | isolated |\n"
-        "| --- | --- | --- | --- | --- | --- |"
-    )
-    for r in rows:
-        cpu = "–" if r.cpu_ms is None else f"{r.cpu_ms:.2f}"
-        print(f"| {r.what} | {r.runs} | {r.wall_ms:.2f} | {r.p95_ms:.2f} | {cpu} | {r.isolated} |")
+    options.add_argument("--image", help="also measure Docker, with this image")
+    asked = options.parse_args()
+    before = machine()
+    rounds = measured(asked)
+    rows = collected(rounds)
+    lines = [
+        (
+            row["what"].replace("ours", "**ours**", 1) if row["what"].startswith("ours") else row["what"],
+            f"{row['wall_ms']['median']:.2f}",
+            f"{row['p95_ms']['median']:.2f}",
+            f"{row['cpu_ms']['median']:.2f}" if "cpu_ms" in row else "–",
+            ratio(row["to_python"]) if "to_python" in row else "–",
+            row["isolated"],
+        )
+        for row in rows
+    ]
+    head = ("", "wall ms, median", "p95", "CPU ms a run", "/ python -I -S -c pass", "isolated")
+    table("A run of untrusted code", head, lines)
     each_minute, each_cpu = throughput(asked.seconds, 8)
     checks = verifications(asked.seconds, 8)
     memory, opening = box_memory(200)
@@ -376,22 +391,21 @@ def main() -> None:
     print(
         f"200 boxes open at once: {memory:.1f} MiB of private memory each; opened, one run each, in {opening:.1f} s"
     )
-    by_name = {r.what: r for r in rows}
-    compare(by_name, "**ours**: a fresh box, Python", "python -I -S -c pass", 0.5)
-    compare(by_name, "**ours**: a fresh box, numpy preloaded", "python -c 'import numpy'", 0.1)
-    if "docker exec true (SDK)" in by_name:
-        live, other = by_name["**ours**: run Python in a live container"], by_name["docker exec true (SDK)"]
-        print(
-            f"A run in a live container / docker exec true, wall: {live.wall_ms / other.wall_ms:.2f} (at most 0.25)"
-        )
-    if asked.json:
-        asked.json.write_text(json.dumps([asdict(r) for r in rows], indent=1))
-
-
-def compare(rows: dict[str, Row], ours: str, theirs: str, wanted: float) -> None:
-    a, b = rows[ours].cpu_ms, rows[theirs].cpu_ms
-    if a and b:
-        print(f"{ours.replace('*', '')} / {theirs}, CPU: {a / b:.2f} (at most {wanted})")
+    figures: dict[str, Any] = {
+        "rows": rows,
+        "fresh_runs_a_minute": each_minute,
+        "verifications_a_minute": checks,
+        "mib_a_box": memory,
+    }
+    for name, ours, theirs, value, most in (
+        ("numpy_to_import", FRESH_NUMPY, NUMPY, lambda row: row.cpu_ms, 0.1),
+        ("live_container_to_exec", LIVE, EXEC, lambda row: row.wall_ms, 0.25),
+    ):
+        found = quotient(rounds, ours, theirs, value)
+        if found is not None:
+            figures[name] = found
+            print(f"{ours} / {theirs}: {ratio(found)} (at most {most})")
+    finish(asked, before, figures)
 
 
 if __name__ == "__main__":

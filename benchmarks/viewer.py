@@ -9,13 +9,14 @@ included. The rest of a request (HTTP, the browser) is the same at every size an
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from common import finish, machine, parser, table
 
 from quintain.rl.trajectory import StopReason, Trajectory, Turn
 from quintain.verifiers.base import Score
@@ -108,9 +109,10 @@ def cpu_ms(make: Callable[[], object], rounds: int = 7) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trajectories", type=int, default=50_000)
-    count = parser.parse_args().trajectories
+    options = parser(__doc__)
+    options.add_argument("--trajectories", type=int, default=50_000)
+    chosen = options.parse_args()
+    count, before_all = chosen.trajectories, machine()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
         folder.mkdir()
@@ -148,9 +150,16 @@ def main() -> None:
             "two files compared": lambda: site.compared({"a": "run/rl-000001", "b": f"run/{last}"}),
             "looking for news": lambda: site.refresh(at_most_every=0.0),
         }
-        for name, make in pages.items():
-            print(f"{name:<42} {cpu_ms(make):7.1f} CPU-ms")
+        found = {name: cpu_ms(make) for name, make in pages.items()}
         index.close()
+    table("A page", ("", "CPU-ms"), list(found.items()))
+    figures = {
+        "trajectories": count,
+        "index_us_each": 1e6 * spent / count,
+        "memory_mib": held,
+        "pages_cpu_ms": found,
+    }
+    finish(chosen, before_all, figures)
 
 
 if __name__ == "__main__":

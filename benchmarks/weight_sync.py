@@ -9,22 +9,18 @@ them: `engine.load`, prefix cache included. Seconds of wall clock, and of CPU fo
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import TICKS, finish, machine, parser, spread, table
 
 from quintain.rl.config import EngineConfig, ModelConfig, ServerConfig, VllmConfig
 from quintain.rl.engines import make_engine
 from quintain.rl.engines.base import Sampling
 from quintain.rl.models import load_model
-
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(group: int | None) -> float:
@@ -40,7 +36,8 @@ def cpu_seconds(group: int | None) -> float:
     return total
 
 
-async def measure(side: str, dtype: str, repeats: int) -> None:
+async def measure(side: str, dtype: str, repeats: int) -> dict[str, Any]:
+    """Sync so often, and return the seconds."""
     model, tokenizer = load_model(ModelConfig(path="smollm2", dtype=dtype, device="cpu"), seed=0)
     options = VllmConfig(kv_cache_gb=0.25, max_model_len=512)
     kind: Any = "vllm" if side == "process" else "vllm-server"
@@ -62,25 +59,28 @@ async def measure(side: str, dtype: str, repeats: int) -> None:
     await engine.close()
     assert len(set(said)) == repeats, "the weights did not arrive"
     size = sum(p.nbytes for p in model.parameters()) / 2**20
-    print(
-        f"{side:8} {dtype:9} {size:4.0f} MiB   wall: median {statistics.median(walls):.2f} s, "
-        f"{min(walls):.2f} to {max(walls):.2f}   CPU: median {statistics.median(cpus):.2f} s   "
-        f"(load {os.getloadavg()[0]:.1f})",
-        flush=True,
-    )
+    return {"side": side, "dtype": dtype, "mib": size, "wall_s": spread(walls), "cpu_s": spread(cpus)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sides", nargs="+", choices=("process", "server"), default=["process", "server"])
-    parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--repeats", type=int, default=7)
-    asked = parser.parse_args()
-    for dtype in asked.dtypes:
-        for side in asked.sides:
-            asyncio.run(measure(side, dtype, asked.repeats))
+    """Measure each side and print."""
+    options = parser(__doc__)
+    options.add_argument("--sides", nargs="+", choices=("process", "server"), default=["process", "server"])
+    options.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
+    options.add_argument("--repeats", type=int, default=7)
+    asked = options.parse_args()
+    before = machine()
+    found = [
+        asyncio.run(measure(side, dtype, asked.repeats)) for dtype in asked.dtypes for side in asked.sides
+    ]
+    rows = [
+        (one["side"], one["dtype"], one["cpu_s"]["median"], one["wall_s"]["median"],
+         f"{one['wall_s']['low']:.2f} to {one['wall_s']['high']:.2f}")
+        for one in found
+    ]  # fmt: skip
+    head = ("to", "weights", "CPU s, median", "wall s, median", "range")
+    table(f"A sync of {found[0]['mib']:.0f} MiB", head, rows)
+    finish(asked, before, {"syncs": found})
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ Ray that is started on this machine, in turns; CPU time of this process and of t
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import statistics
 import time
 from pathlib import Path
+
+from common import finish, machine, parser, spread, table
 
 from quintain.envs import TextEnv, register
 from quintain.rl.chat import ChatCodec
@@ -46,7 +46,8 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(episodes: int, rounds: int) -> None:
+async def measure(episodes: int, rounds: int) -> dict[str, list[float]]:
+    """Return the CPU milliseconds of a step by place, for every round."""
     register("bench/Talk-v0", Talk)
     env = Talk(max_turns=TURNS)
     codec = ChatCodec(build_tokenizer([REPLY] * 4, TinyModelConfig(vocabulary=320, context=4096)))
@@ -67,16 +68,27 @@ async def measure(episodes: int, rounds: int) -> None:
             found["driver"].append(time.process_time() - began)
             found["worker"].append(cpu_s(facts.pid) - other)
     steps = episodes * TURNS
-    for name, seconds in found.items():
-        print(f"{name:8} {1000 * statistics.median(seconds) / steps:.2f} CPU-ms a step")
+    return {name: [1000 * one / steps for one in seconds] for name, seconds in found.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    asyncio.run(measure(given.episodes, given.rounds))
+    """Measure and print."""
+    options = parser(__doc__)
+    options.add_argument("--episodes", type=int, default=100)
+    options.add_argument("--rounds", type=int, default=3)
+    given = options.parse_args()
+    before = machine()
+    found = {
+        name: spread(values) for name, values in asyncio.run(measure(given.episodes, given.rounds)).items()
+    }
+    names = {
+        "here": "in this process, all of it",
+        "driver": "Ray: the process of the run",
+        "worker": "Ray: the worker",
+    }
+    rows = [(names[name], one["median"], one["low"], one["high"]) for name, one in found.items()]
+    table("A step of an environment, CPU-ms", ("where", "median", "least", "most"), rows)
+    finish(given, before, found)
 
 
 if __name__ == "__main__":

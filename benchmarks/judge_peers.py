@@ -1,6 +1,4 @@
-"""Other judges of mathematics, each in a virtual environment of its own, on the same rows in the same run.
-
-    python benchmarks/verifier_peers.py FOLDER           # makes the environments (from the package index)
+"""Other judges of mathematics, each in a virtual environment of its own; `judges.py` calls them.
 
 A peer is called as its own users call it. Each runs in a process that is killed and started again when one answer
 takes longer than `STUCK_S`; the row then counts as failed.
@@ -11,11 +9,9 @@ from __future__ import annotations
 import json
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 STUCK_S = 20.0
@@ -60,7 +56,7 @@ class Peer:
 PEERS = (
     Peer(
         "math-verify 0.9, limits of 5 s",
-        "math_verify",
+        "judge-math-verify",
         ("math-verify[antlr4_13_2]==0.9.0",),
         _FORMULA
         + r"""
@@ -71,7 +67,7 @@ def judge(gold, response):
     ),
     Peer(
         "math-verify 0.9 from a thread",
-        "math_verify",
+        "judge-math-verify",
         ("math-verify[antlr4_13_2]==0.9.0",),
         _FORMULA
         + r"""
@@ -84,7 +80,7 @@ def judge(gold, response):
     ),
     Peer(
         "TRL's accuracy_reward",
-        "trl",
+        "judge-trl",
         ("math-verify[antlr4_13_2]==0.9.0",),
         _FORMULA
         + r"""
@@ -96,7 +92,7 @@ def judge(gold, response):
     ),
     Peer(
         "MathRubric of verifiers 0.1.8",
-        "verifiers",
+        "judge-verifiers",
         ("verifiers==0.1.8", "math-verify[antlr4_13_2]==0.9.0"),
         r"""
 from verifiers.rubrics.math_rubric import MathRubric
@@ -108,7 +104,7 @@ def judge(gold, response):
     ),
     Peer(
         "math scorer of inspect_ai 0.3.285",
-        "inspect_ai",
+        "judge-inspect-ai",
         ("inspect_ai==0.3.285", "latex2sympy2-extended[antlr4_13_2]==1.11.0"),
         r"""
 import asyncio
@@ -124,31 +120,6 @@ def judge(gold, response):
 """,
     ),
 )
-
-
-def made(peer: Peer, folder: Path) -> str | None:
-    """Return the interpreter of a peer's environment, making it if need be; None where it cannot be had."""
-    place = folder / peer.environment
-    python, ready = place / "bin" / "python", place / "ready"
-    if not ready.exists():
-        try:
-            subprocess.run([sys.executable, "-m", "venv", str(place)], check=True, timeout=600)
-            if peer.shares:
-                (site,) = place.glob("lib/python*/site-packages")
-                (site / "shared.pth").write_text(
-                    "\n".join(p for p in sys.path if p.endswith("site-packages")) + "\n"
-                )
-            subprocess.run(
-                [str(python), "-m", "pip", "install", "-q", *peer.packages],
-                check=True,
-                timeout=1800,
-                capture_output=True,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            print(f"({peer.name} cannot be had here: {error})", file=sys.stderr)
-            return None
-        ready.touch()
-    return str(python)
 
 
 def judged(python: str, code: str, rows: list[dict[str, Any]]) -> list[tuple[bool, str, float, float]]:
@@ -197,8 +168,3 @@ def _line(process: subprocess.Popen[str], seconds: float) -> str | None:
     if not select.select([process.stdout], [], [], seconds)[0]:
         return None
     return process.stdout.readline() or None
-
-
-if __name__ == "__main__":
-    for each in PEERS:
-        print(each.name, made(each, Path(sys.argv[1])))
