@@ -61,6 +61,8 @@ def _signs(steps: Steps, evaluations: Sequence[tuple[int, float]]) -> list[str]:
     signs = [name for name, metric in GUARDED.items() if watched.get(metric, 0.0) > 0]
     if len(steps) < 2 * WINDOW:
         return signs
+    # A teacher teaches where all rewards agree, and leads away from the start.
+    taught = "teacher_divergence" in steps[-1]
     rules: Mapping[str, Callable[[], bool]] = {
         "entropy collapse": lambda: _late(steps, "entropy") < min(0.2 * _early(steps, "entropy"), 0.1),
         "longer replies": lambda: _late(steps, "reply_tokens") > 2 * _early(steps, "reply_tokens"),
@@ -70,8 +72,8 @@ def _signs(steps: Steps, evaluations: Sequence[tuple[int, float]]) -> list[str]:
         "sampler mismatch": lambda: (
             _late(steps, "sampler_mismatch") > 0.05 and not _late(steps, "staleness") > 0
         ),
-        "nothing to learn": lambda: _late(steps, "zero_variance") > 0.9,
-        "far from the start": lambda: _late(steps, "kl") > 1.0,
+        "nothing to learn": lambda: not taught and _late(steps, "zero_variance") > 0.9,
+        "far from the start": lambda: not taught and _late(steps, "kl") > 1.0,
         "broken calls": lambda: _late(steps, "parse_errors") > 0.5,
         "ungraded episodes": lambda: _late(steps, "ungraded") > 0.05,
     }

@@ -26,6 +26,7 @@ from .advantages import (
     whitened,
 )
 from .rl_config import RlConfig
+from .teacher_config import TeacherConfig
 from .trajectory import CUT, TOO_LONG, Trajectory
 
 
@@ -39,6 +40,8 @@ class Measured:
     """The reference model's. [N][T]"""
     kls: Sequence[Floats] | None = None
     """The estimated KL divergence at each trained token, by `rl.kl.estimator`. [N][T]"""
+    teacher_gaps: Sequence[Floats] | None = None
+    """The teacher's log-probability of each trained token less the student's, by `rl.teacher`. [N][T]"""
     values: Sequence[Floats] | None = None
     """The critic's estimate before each trained token. [N][T]"""
     final_values: Floats | None = None
@@ -79,9 +82,36 @@ def assign(
         kl_coef: the weight of the KL divergence now; used with `kl.where = "reward"`.
         longest: the most tokens that an episode may have; used with `overlong_buffer`.
 
+    With a teacher over the sampled tokens, log p_teacher - log p_student of a token is added to its advantage: in
+    expectation that is the gradient of the reverse KL there (Lu et al. 2025, "On-Policy Distillation").
+
     Raises `UserError` for a component that a score lacks.
     """
     measured = measured or Measured()
+    if config.rewarded:
+        credit = _of_rewards(batch, config, measured, kl_coef=kl_coef, longest=longest)
+    else:
+        credit = Credit.of_episodes(batch, np.zeros(len(batch)))
+    return credit if config.teacher is None else _taught(credit, config.teacher, measured)
+
+
+def _taught(credit: Credit, teacher: TeacherConfig, measured: Measured) -> Credit:
+    """Weigh the advantages of the rewards, and add what the teacher says of the sampled tokens."""
+    advantages = [teacher.reward_coef * advantage_T for advantage_T in credit.advantages]
+    metrics = credit.metrics
+    if measured.teacher_gaps is not None:
+        gaps = measured.teacher_gaps
+        advantages = [a + teacher.coef * gap_T for a, gap_T in zip(advantages, gaps, strict=True)]
+        tokens = sum(map(len, gaps))
+        metrics = metrics | {
+            "teacher_divergence": -float(sum(gap_T.sum() for gap_T in gaps)) / max(tokens, 1)
+        }
+    return Credit(advantages, credit.returns, metrics)
+
+
+def _of_rewards(
+    batch: Sequence[Trajectory], config: RlConfig, measured: Measured, *, kl_coef: float, longest: int
+) -> Credit:
     groups_N: Ints = np.array([t.group for t in batch], dtype=np.int64)
     graded_N: Bools = np.array([t.graded for t in batch], dtype=np.bool_)
     metrics: dict[str, float] = {}

@@ -6,6 +6,7 @@ Logits over the whole vocabulary exist for a few hundred tokens at a time, in th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ..tools.errors import UserError
 from .attention import packed_rows
+from .divergence import divergence, divergence_slope
 from .packing import PackedBatch
 
 HEAD_LOGITS = 1 << 24
@@ -26,6 +28,16 @@ INSIDE = "run_inside"
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Another model's distributions at the trained tokens, that the policy's are held beside."""
+
+    logprobs: Callable[[slice], Tensor]
+    """Its log-probabilities, over the policy's vocabulary, at some of the N tokens. [n, V]"""
+    beta: float
+    """Which divergence is taken; see `divergence.divergence`."""
+
+
 def token_logprobs(
     model: PreTrainedModel, batch: PackedBatch, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
@@ -33,17 +45,19 @@ def token_logprobs(
 
     Both are of the distribution that was sampled from: the softmax of logits / temperature, in float32.
     """
-    return policy_pass(model, batch, temperature)[1:]
+    return policy_pass(model, batch, temperature)[1:3]
 
 
 def policy_pass(
-    model: PreTrainedModel, batch: PackedBatch, temperature: float = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the states that the trained tokens were written in, and what `token_logprobs` returns. [N, H], [N], [N]"""
+    model: PreTrainedModel, batch: PackedBatch, temperature: float = 1.0, beside: Beside | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return the states that the trained tokens were written in, what `token_logprobs` returns, and how far it is from
+    `beside`, in nats; None where there is none. [N, H], [N], [N], [N]
+    """
 
-    def run() -> tuple[Tensor, Tensor, Tensor]:
+    def run() -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         hidden_NH = _states(model, batch).flatten(0, 1)[batch.places_N]
-        return hidden_NH, *head_logprobs(model, hidden_NH, batch.targets_N, temperature)
+        return hidden_NH, *_head_pass(model, hidden_NH, batch.targets_N, temperature, beside)
 
     return inside(model, run)
 
@@ -75,24 +89,30 @@ def head_logprobs(
     model: PreTrainedModel, hidden_NH: Tensor, targets_N: Tensor, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Return what `token_logprobs` returns, from the states that the trained tokens were written in."""
+    return _head_pass(model, hidden_NH, targets_N, temperature, None)[:2]
+
+
+def _head_pass(
+    model: PreTrainedModel, hidden_NH: Tensor, targets_N: Tensor, temperature: float, beside: Beside | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     whole = plain(model)
     head = whole.get_output_embeddings()
     finish = Finish(whole.config.get_text_config(), temperature)
-    size = max(1, HEAD_LOGITS // head.weight.shape[0])
+    # Beside another's, some four tensors of that size exist at a time.
+    size = max(1, HEAD_LOGITS // head.weight.shape[0] // (1 if beside is None else 4))
     if finish.linear and type(head) is nn.Linear and getattr(head, "bias", None) is None:
-        found: tuple[Tensor, Tensor] = _LinearHead.apply(  # type: ignore[no-untyped-call]
-            hidden_NH, head.weight, targets_N, finish.scale, size
+        found: tuple[Tensor, Tensor, Tensor] = _LinearHead.apply(  # type: ignore[no-untyped-call]
+            hidden_NH, head.weight, targets_N, finish.scale, size, beside
         )
-        return found
-    logps, entropies = [], []
-    for hidden, targets in zip(torch.split(hidden_NH, size), torch.split(targets_N, size), strict=True):
-        if torch.is_grad_enabled() and len(hidden_NH) > size:
-            logp, entropy = checkpoint(_head, head, hidden, targets, finish, use_reentrant=False)
-        else:
-            logp, entropy = _head(head, hidden, targets, finish)
-        logps.append(logp)
-        entropies.append(entropy)
-    return torch.cat(logps), torch.cat(entropies)
+        return found if beside is not None else (*found[:2], None)
+    parts = []
+    for start in range(0, max(len(hidden_NH), 1), size):
+        here = slice(start, start + size)
+        given = (head, hidden_NH[here], targets_N[here], finish, here, beside)
+        kept = not torch.is_grad_enabled() or len(hidden_NH) <= size
+        parts.append(_head(*given) if kept else checkpoint(_head, *given, use_reentrant=False))
+    logps, entropies, distances = zip(*parts, strict=True)
+    return torch.cat(logps), torch.cat(entropies), None if beside is None else torch.cat(distances)
 
 
 def plain(model: nn.Module) -> Any:
@@ -151,26 +171,39 @@ class Finish:
         return capped
 
 
-def _head(head: nn.Module, hidden: Tensor, targets: Tensor, finish: Finish) -> tuple[Tensor, Tensor]:
-    logp_NV = torch.log_softmax(finish(head(hidden)), dim=-1)
+def _head(
+    head: nn.Module, hidden_NH: Tensor, targets_N: Tensor, finish: Finish, here: slice, beside: Beside | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    logp_NV = torch.log_softmax(finish(head(hidden_NH)), dim=-1)
     entropy_N = -(logp_NV.exp() * logp_NV).sum(-1)
-    return logp_NV.gather(1, targets[:, None])[:, 0], entropy_N
+    distance_N = (
+        torch.zeros_like(entropy_N)
+        if beside is None
+        else divergence(logp_NV, beside.logprobs(here), beside.beta)
+    )
+    return logp_NV.gather(1, targets_N[:, None])[:, 0], entropy_N, distance_N
 
 
 class _LinearHead(torch.autograd.Function):
-    """Log-probabilities and entropies of a plain linear head, a few tokens at a time in both directions.
+    """Log-probabilities, entropies and divergences of a plain linear head, a few tokens at a time in both directions.
 
     The logits are made again in the backward pass instead of kept, and their gradient is written in place:
-    d log p_t / dz = onehot - p and dH / dz = -p (log p + H).
+    d log p_t / dz = onehot - p, dH / dz = -p (log p + H), and `divergence_slope`.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, scale: float, size: int
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        targets_N: Tensor,
+        scale: float,
+        size: int,
+        beside: Beside | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(hidden_NH)
         logp_N = hidden_NH.new_empty(count, dtype=torch.float32)
-        entropy_N, norm_N = torch.empty_like(logp_N), torch.empty_like(logp_N)
+        entropy_N, norm_N, distance_N = (torch.empty_like(logp_N) for _ in range(3))
         for start in range(0, count, size):
             here = slice(start, start + size)
             z_NV = (hidden_NH[here] @ weight_VH.T).float().mul_(scale)
@@ -178,13 +211,16 @@ class _LinearHead(torch.autograd.Function):
             logp_N[here] = z_NV.gather(1, targets_N[here, None])[:, 0] - norm_N[here]
             z_NV.sub_(norm_N[here, None])
             entropy_N[here] = -torch.linalg.vecdot(z_NV.exp(), z_NV)
+            if beside is not None:
+                distance_N[here] = divergence(z_NV, beside.logprobs(here), beside.beta)
         ctx.save_for_backward(hidden_NH, weight_VH, targets_N, norm_N, entropy_N)
-        ctx.scale, ctx.size = scale, size
-        return logp_N, entropy_N
+        ctx.scale, ctx.size, ctx.beside = scale, size, beside
+        return logp_N, entropy_N, distance_N
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        by_logp_N, by_entropy_N = gradients
+        by_logp_N, by_entropy_N, by_distance_N = gradients
+        beside: Beside | None = ctx.beside
         hidden_NH, weight_VH, targets_N, norm_N, entropy_N = ctx.saved_tensors
         with_entropy = bool(by_entropy_N.any())
         to_hidden = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
@@ -192,6 +228,9 @@ class _LinearHead(torch.autograd.Function):
         for start in range(0, len(hidden_NH), ctx.size):
             here = slice(start, start + ctx.size)
             logp_NV = (hidden_NH[here] @ weight_VH.T).float().mul_(ctx.scale).sub_(norm_N[here, None])
+            slope_NV = None
+            if beside is not None:
+                slope_NV = divergence_slope(logp_NV, beside.logprobs(here), beside.beta)
             if with_entropy:
                 factor = logp_NV + entropy_N[here, None]
                 factor.mul_(by_entropy_N[here, None]).add_(by_logp_N[here, None])
@@ -199,9 +238,12 @@ class _LinearHead(torch.autograd.Function):
             else:
                 dz_NV = logp_NV.exp_().mul_(-by_logp_N[here, None])
             dz_NV.scatter_add_(1, targets_N[here, None], by_logp_N[here, None])
+            if slope_NV is not None:
+                dz_NV.add_(slope_NV.mul_(by_distance_N[here, None]))
             dz = dz_NV.mul_(ctx.scale).to(weight_VH.dtype)
             if to_hidden is not None:
                 to_hidden[here] = dz @ weight_VH
             if to_weight is not None:
                 to_weight += dz.T @ hidden_NH[here]
-        return to_hidden, None if to_weight is None else to_weight.to(weight_VH.dtype), None, None, None
+        weights = None if to_weight is None else to_weight.to(weight_VH.dtype)
+        return to_hidden, weights, None, None, None, None

@@ -33,6 +33,7 @@ from .reading import Reader, gathered, sampled
 from .reference import Reference
 from .rl_config import RlConfig
 from .tally import Tally
+from .teacher import Teacher
 from .trajectory import Trajectory
 
 KL_SAMPLE = 16
@@ -53,6 +54,7 @@ class Learner:
         generator: shuffles episodes into minibatches.
         longest: the most tokens that an episode may have; the denominator of `aggregate = "constant"`.
         ranks: those that share the work; with several, all make the same calls with the same arguments.
+        teacher: what `config.teacher` names; every rank has a whole one.
     """
 
     def __init__(
@@ -64,8 +66,14 @@ class Learner:
         generator: np.random.Generator,
         longest: int = 1,
         ranks: Ranks | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.model = model
+        self.teacher = teacher
+        """What scores the student's tokens; no part of the checkpoints, since nothing changes it."""
+        if (teacher is None) != (config.teacher is None):
+            raise ValueError("a learner has a teacher if and only if its config has a section `teacher`")
+        self._asks = None if config.teacher is None else config.teacher.over
         self.ranks = ranks or Alone()
         self.config = config
         self.temperature = temperature
@@ -77,12 +85,13 @@ class Learner:
         """The weight of the KL divergence now; `kl.target` moves it."""
         self.entropy_coef = config.entropy.coef
         """The weight of the entropy bonus now; `entropy.target` moves it."""
+        packs = [enable_packing(plain(one)) for one in (model, *([] if teacher is None else [teacher.model]))]
         self.reader = Reader(
             model,
             self.ranks,
             temperature=temperature,
             budget=config.micro_batch_tokens,
-            alone=not enable_packing(plain(model)),
+            alone=not all(packs),
         )
         """Runs trajectories through the networks as they are now."""
         self.reference = Reference(model) if config.kl.needs_reference else None
@@ -135,24 +144,28 @@ class Learner:
         config = self.config
         # With one optimiser step the first forward pass is the old policy: a second one would say the same.
         once = config.minibatches * config.epochs == 1
+        of_kl, of_teacher = config.kl.where == "reward" and self.kl_coef > 0, self._asks == "sampled"
         # Where the sampler has older weights, its log-probabilities are not those of the policy that KL is taken of.
-        apart = config.staleness > 0 and config.kl.where == "reward" and self.kl_coef > 0
+        apart = config.staleness > 0 and (of_kl or of_teacher)
         needed = (config.old_logprobs == "learner" and not once) or apart
         old = self.reader.logprobs(trajectories) if needed else None
+        own = [sampled(t) for t in trajectories] if old is None and (of_kl or of_teacher) else old
         held = None
         if self.kl_coef > 0:
             held = self.reader.logprobs(trajectories, self.reference)
-        kls = None
-        if held is not None and config.kl.where == "reward":
-            own = old if old is not None else [sampled(t) for t in trajectories]
+        kls = gaps = None
+        if of_kl and own is not None and held is not None:
             kls = [
                 kl_estimate(torch.from_numpy(p), torch.from_numpy(q), config.kl.estimator).numpy()
                 for p, q in zip(own, held, strict=True)
             ]
+        if of_teacher and own is not None:
+            said = self.reader.logprobs(trajectories, self.teacher)
+            gaps = [q - p for p, q in zip(own, said, strict=True)]
         values = finals = None
         if self.critic is not None:
             values, finals = self.reader.values(trajectories, self.critic)
-        return Measured(old_logps=old, reference_logps=held, kls=kls, values=values, final_values=finals)
+        return Measured(old, held, kls, gaps, values, finals)
 
     # --- a step
 
@@ -189,6 +202,7 @@ class Learner:
             kept=config.importance.kind != "off",
             critic=self.critic is not None,
             skips=config.on_nonfinite == "skip",
+            beside=self._asks == "vocabulary",
         )
         metrics["lr"] = rate
         metrics.update(self._leash(trajectories, measured, tally))
@@ -221,7 +235,8 @@ class Learner:
         tokens = sum(trajectories[i].sampled_tokens for i in chosen)
         # An episode without advantage has no gradient: it counts in the denominator and need not run.
         in_loss = self.kl_coef > 0 and self.config.kl.where == "loss"
-        everyone = in_loss or self.entropy_coef > 0 or self.critic is not None
+        asked = self.critic is not None or self._asks == "vocabulary"
+        everyone = in_loss or self.entropy_coef > 0 or asked
         useful = [int(i) for i in chosen if everyone or np.any(credit.advantages[i])]
         if not useful:
             return
@@ -279,10 +294,21 @@ class Learner:
         config, critic = self.config, self.critic
         # While the critic learns alone, the policy stays as it is: its trunk, too, where they share one.
         warming = config.critic is not None and self.steps < config.critic.warmup_steps
+        beside = None
+        if self.teacher is not None and self._asks == "vocabulary":
+            beside = self.teacher.beside(batch, self.temperature)
         with torch.set_grad_enabled(not warming):
-            hidden_NH, logp_N, entropy_N = policy_pass(self.model, batch, self.temperature)
+            hidden_NH, logp_N, entropy_N, distance_N = policy_pass(
+                self.model, batch, self.temperature, beside
+            )
         terms = policy_terms(
-            config, logp_N, entropy_N, known, kl_coef=self.kl_coef, entropy_coef=self.entropy_coef
+            config,
+            logp_N,
+            entropy_N,
+            known,
+            kl_coef=self.kl_coef,
+            entropy_coef=self.entropy_coef,
+            distance_N=distance_N,
         )
         tally.add(terms)
         if untouched:

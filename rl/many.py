@@ -12,10 +12,11 @@ from ..envs import registry
 from ..tools.errors import UserError
 from .config import Config
 from .models import pick_device
-from .prepare import load_policy, make_learner
+from .prepare import load_policy, make_learner, teacher_of
 from .ranks import Launch
 from .rl_config import RlConfig
 from .sharding import Leader, Team, follow
+from .teacher import Teacher
 
 
 def check(config: Config) -> None:
@@ -44,11 +45,14 @@ def check(config: Config) -> None:
         )
     if config.rl.compile:
         raise UserError("rl.compile does not go with torchrun yet: leave it out, or use one process")
-    if ":" in config.model.device:
-        raise UserError(
-            f"model.device is {config.model.device!r}, but each rank of torchrun has a device of its own: "
-            "use auto, cuda or cpu"
-        )
+    teacher = config.rl.teacher
+    devices = {"model": config.model.device, "rl.teacher": (teacher and teacher.device) or "auto"}
+    for section, device in devices.items():
+        if ":" in device:
+            raise UserError(
+                f"{section}.device is {device!r}, but each rank of torchrun has a device of its own: "
+                "use auto, cuda or cpu"
+            )
 
 
 def take_device(config: Config, launch: Launch) -> torch.device:
@@ -76,14 +80,21 @@ def connect(config: Config, launch: Launch) -> Team:
 
 
 def lead(
-    config: Config, rl: RlConfig, model: PreTrainedModel, launch: Launch, checkpoint: Path | None
+    config: Config,
+    rl: RlConfig,
+    model: PreTrainedModel,
+    launch: Launch,
+    checkpoint: Path | None,
+    *,
+    teacher: Teacher | None = None,
 ) -> Leader:
     """Return rank 0's part of the learner of all ranks, which begins as `model`; that stays whole, to sample from.
 
-    `checkpoint`: the folder that a resumed run takes moments and masters from.
+    `checkpoint`: the folder that a resumed run takes moments and masters from. `teacher`: rank 0's own.
     """
     team = connect(config, launch)
-    leader = Leader(make_learner(config, rl, copy.deepcopy(model), team), team, model)
+    learner = make_learner(config, rl, copy.deepcopy(model), team, teacher=teacher)
+    leader = Leader(learner, team, model)
     if checkpoint is not None:
         leader.load(checkpoint)
     return leader
@@ -93,9 +104,10 @@ def follow_run(config: Config, launch: Launch) -> None:
     """Share the learner's work until rank 0 is done."""
     env = registry.make(config.env.id, **config.env.kwargs)
     try:
-        model, _ = load_policy(config, env)
+        model, tokenizer = load_policy(config, env)
     finally:
         env.close()
     assert config.rl is not None  # `check` has seen to it
+    teacher = teacher_of(config, model, tokenizer)
     team = connect(config, launch)
-    follow(make_learner(config, config.rl, model, team), team)
+    follow(make_learner(config, config.rl, model, team, teacher=teacher), team)

@@ -54,35 +54,35 @@ CHATML_TOOLS = """\
 """ChatML with tools in the Hermes form, for models whose own template knows none."""
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, section: str = "model") -> torch.device:
     """Return the device that `name` means; `auto` is CUDA where there is one.
 
-    Raises `UserError` for a device that this machine lacks.
+    Raises `UserError` for a device that this machine lacks, naming `section` of the config.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"model.device is {name!r}, but torch sees no CUDA device here; use auto or cpu")
+        raise UserError(f"{section}.device is {name!r}, but torch sees no CUDA device here; use auto or cpu")
     return device
 
 
 def load_model(
-    config: ModelConfig, *, seed: int, texts: Iterable[str] = ()
+    config: ModelConfig, *, seed: int, texts: Iterable[str] = (), section: str = "model"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the model and its tokenizer.
 
-    `texts`: what the embedded model's tokenizer is trained on. `seed` draws its weights. Raises `UserError`
-    for a name that is neither a folder nor an id that can be loaded, and for a folder without tokenizer.
+    `texts`: what the embedded model's tokenizer is trained on. `seed` draws its weights. Raises `UserError`, naming
+    `section`, for a path that is neither a folder nor an id that can be loaded, and for a folder without tokenizer.
     """
-    device = pick_device(config.device)
+    device = pick_device(config.device, section)
     if config.path == TINY:
         tokenizer = build_tokenizer(texts, config.tiny)
         draws = torch.Generator().manual_seed(derive(seed, "weights"))
         model: PreTrainedModel = build_model(config.tiny, tokenizer, draws)
     else:
         path = str(smollm2_folder()) if config.path == SMOLLM2 else config.path
-        model, tokenizer = _pretrained(path, config)
+        model, tokenizer = _pretrained(path, config, section)
     if config.quantize == "off":
         model = model.to(device=device, dtype=getattr(torch, config.dtype))
     if config.gradient_checkpointing:
@@ -102,12 +102,14 @@ def read_template(config: ModelConfig) -> str | None:
     return CHATML_TOOLS if config.path == SMOLLM2 else None
 
 
-def _pretrained(path: str, config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _pretrained(
+    path: str, config: ModelConfig, section: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     folder = Path(path)
     looks_local = folder.is_dir() or path.startswith((".", "/", "~")) or path.count("/") > 1
     if looks_local and not (folder / "config.json").is_file():
         state = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise UserError(f"model.path {path!r} {state}: give a Hugging Face model folder or id, or 'tiny'")
+        raise UserError(f"{section}.path {path!r} {state}: give a Hugging Face model folder or id, or 'tiny'")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         if len(tokenizer) == 0:
@@ -115,11 +117,11 @@ def _pretrained(path: str, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
     except Exception as error:
         if folder.is_dir():
             raise UserError(
-                f"model.path {path!r} has no tokenizer that can be loaded ({_first_line(error)}); save one there "
+                f"{section}.path {path!r} has no tokenizer that can be loaded ({_first_line(error)}); save one there "
                 "with tokenizer.save_pretrained"
             ) from error
         raise UserError(
-            f"model.path {path!r} is not a folder here and could not be loaded from the Hugging Face Hub "
+            f"{section}.path {path!r} is not a folder here and could not be loaded from the Hugging Face Hub "
             f"({_first_line(error)}); give a folder, an id that can be reached, 'smollm2' or 'tiny'"
         ) from error
     quantisation = _quantisation(config)
@@ -133,7 +135,7 @@ def _pretrained(path: str, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
         )
     except Exception as error:
         raise UserError(
-            f"model.path {path!r} holds no causal language model that can be loaded ({_first_line(error)})"
+            f"{section}.path {path!r} holds no causal language model that can be loaded ({_first_line(error)})"
         ) from error
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -143,14 +145,14 @@ def _pretrained(path: str, config: ModelConfig) -> tuple[PreTrainedModel, PreTra
     if missing:  # transformers would draw them at random
         kinds = ", ".join(model.config.architectures or ["unknown"])
         raise UserError(
-            f"model.path {path!r} holds no causal language model: it lacks {missing[0]} and {len(missing) - 1} more "
-            f"weights of one (its config says {kinds})"
+            f"{section}.path {path!r} holds no causal language model: it lacks {missing[0]} and {len(missing) - 1} "
+            f"more weights of one (its config says {kinds})"
         )
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise UserError(
-            f"model.path {path!r}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}; give the "
-            "tokenizer that the model was trained with"
+            f"{section}.path {path!r}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}; give "
+            "the tokenizer that the model was trained with"
         )
     return model, tokenizer
 

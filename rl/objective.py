@@ -61,18 +61,28 @@ class TokenTerms:
     """Where the importance weight was not bounded or 0; None without importance weights."""
     kl_N: Tensor | None = None
     """The KL divergence that is in the loss; None where it is not."""
+    distance_N: Tensor | None = None
+    """The divergence from the teacher that is in the loss; None where it is not."""
 
 
 def policy_terms(
-    config: RlConfig, logp_N: Tensor, entropy_N: Tensor, known: Known, *, kl_coef: float, entropy_coef: float
+    config: RlConfig,
+    logp_N: Tensor,
+    entropy_N: Tensor,
+    known: Known,
+    *,
+    kl_coef: float,
+    entropy_coef: float,
+    distance_N: Tensor | None = None,
 ) -> TokenTerms:
-    """Return the policy's loss of each trained token: surrogate x importance + KL - entropy.
+    """Return the policy's loss of each trained token: surrogate x importance + KL - entropy + divergence.
 
     Args:
         config: which surrogate, which importance weights, where the KL is.
         logp_N, entropy_N: of this pass, with gradient.
         known: what does not change with the weights.
         kl_coef, entropy_coef: the weights of the KL divergence and of the entropy bonus now.
+        distance_N: the divergence from the teacher, with gradient; None where the loss has none.
     """
     if config.old_logprobs == "sampler":
         old_N = known.sampler_logp_N
@@ -90,7 +100,10 @@ def policy_terms(
         loss_N = loss_N + kl_coef * kl_N
     if entropy_coef > 0:
         loss_N = loss_N - entropy_coef * entropy_N
-    return TokenTerms(loss_N, logp_N, old_N, entropy_N, cut_N, kept_N, kl_N)
+    if distance_N is not None:
+        assert config.teacher is not None
+        loss_N = loss_N + config.teacher.coef * distance_N
+    return TokenTerms(loss_N, logp_N, old_N, entropy_N, cut_N, kept_N, kl_N, distance_N)
 
 
 def critic_loss(config: RlConfig, values_N: Tensor, known: Known) -> Tensor:

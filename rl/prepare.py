@@ -26,6 +26,7 @@ from .rewarded import reward_of
 from .rl_config import RlConfig
 from .seeds import derive, generator
 from .stage import Stage
+from .teacher import Teacher, load_teacher
 
 CORPUS_EPISODES = 400
 """Demonstrations whose text the embedded model's tokenizer is trained on."""
@@ -47,6 +48,8 @@ class Run:
     tokenizer: PreTrainedTokenizerBase
     codec: ChatCodec
     engine: Engine
+    teacher: Teacher | None = None
+    """What scores the student's tokens; None without `rl.teacher`."""
     workers: RayWorkers | None = None
     """Where the environments are played; None for here."""
     launch: Launch | None = None
@@ -80,9 +83,12 @@ def prepare(config: Config, folder: Path, log: MetricsLog, tell: Watcher) -> Run
         raise UserError(
             f"rollout.episode_tokens is {config.rollout.episode_tokens}, but the model sees {context} tokens at most"
         )
+    if config.rl is not None and config.rl.teacher is not None:
+        tell(Event("prepare", 0, 0, message=f"teacher {config.rl.teacher.path}"))
+    teacher = teacher_of(config, model, tokenizer)
     tell(Event("prepare", 0, 0, message=f"engine {config.engine.kind}"))
     engine = make_engine(config.engine, model, tokenizer, seed=config.seed)
-    return Run(config, folder, log, tell, env, held_out, model, tokenizer, codec, engine)
+    return Run(config, folder, log, tell, env, held_out, model, tokenizer, codec, engine, teacher)
 
 
 async def open_workers(config: Config) -> RayWorkers | None:
@@ -99,7 +105,21 @@ async def open_workers(config: Config) -> RayWorkers | None:
     return workers
 
 
-def make_learner(config: Config, rl: RlConfig, model: PreTrainedModel, ranks: Ranks | None = None) -> Learner:
+def teacher_of(config: Config, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Teacher | None:
+    """Return the teacher of a run's student; None where it has none. Raises `UserError` for one that does not fit."""
+    if config.rl is None or config.rl.teacher is None:
+        return None
+    return load_teacher(config.rl.teacher, model, tokenizer, longest=config.rollout.episode_tokens)
+
+
+def make_learner(
+    config: Config,
+    rl: RlConfig,
+    model: PreTrainedModel,
+    ranks: Ranks | None = None,
+    *,
+    teacher: Teacher | None = None,
+) -> Learner:
     """Return the learner of a run, its minibatches drawn from the run's seed."""
     return Learner(
         model,
@@ -108,6 +128,7 @@ def make_learner(config: Config, rl: RlConfig, model: PreTrainedModel, ranks: Ra
         generator=generator(config.seed, "minibatches"),
         longest=config.rollout.episode_tokens,
         ranks=ranks,
+        teacher=teacher,
     )
 
 

@@ -16,6 +16,7 @@ from .losses import kl_estimate
 from .packing import PackedBatch
 from .ranks import Ranks
 from .reference import Reference
+from .teacher import Teacher
 from .trajectory import Trajectory
 
 
@@ -45,8 +46,10 @@ class Reader:
             yield batch.to(self.model.device)
 
     @torch.no_grad()
-    def logprobs(self, trajectories: Sequence[Trajectory], of: Reference | None = None) -> list[Floats]:
-        """Return the log-probability of each trained token by the policy, or by a reference. [N][T]"""
+    def logprobs(
+        self, trajectories: Sequence[Trajectory], of: Reference | Teacher | None = None
+    ) -> list[Floats]:
+        """Return the log-probability of each trained token by the policy, or by another. [N][T]"""
         found: dict[int, Floats] = {}
         for batch in self.batches(trajectories):
             said_N = self._own(batch) if of is None else of.logprobs(batch, self.temperature)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from .config_types import Count, CountOrNone, Fraction, NotNegative, Positive, Rate, Section, warmup_fits
 from .guard_config import GuardConfig
+from .teacher_config import TeacherConfig
 
 Advantage = Literal["mean", "mean_std", "leave_one_out", "batch", "group_batch", "gae"]
 Loss = Literal["clip", "sequence_clip", "weighted", "likelihood"]
@@ -277,6 +278,8 @@ class RlConfig(Section):
     """Which tasks come next; none plays all in turn."""
     guard: GuardConfig | None = None
     """Proxy against gold; none watches nothing."""
+    teacher: TeacherConfig | None = None
+    """Another model that scores the student's tokens (on-policy distillation); none learns from the reward alone."""
 
     @model_validator(mode="before")
     @classmethod
@@ -288,7 +291,7 @@ class RlConfig(Section):
     @model_validator(mode="after")
     def _sizes_fit(self) -> RlConfig:
         grouped = self.advantage in ("mean", "mean_std", "leave_one_out", "group_batch")
-        if grouped and self.group_size < 2:
+        if grouped and self.rewarded and self.group_size < 2:
             raise ValueError(
                 f"group_size must be at least 2 with advantage = {self.advantage!r}, got {self.group_size}: "
                 "an episode alone in its group has nothing to be compared with"
@@ -299,6 +302,29 @@ class RlConfig(Section):
                 f"{self.groups} groups x {self.group_size}"
             )
         return warmup_fits(self, self.warmup_steps, self.steps)
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether anything is learned from the reward."""
+        return self.teacher is None or self.teacher.reward_coef > 0
+
+    @model_validator(mode="after")
+    def _reward_is_wanted(self) -> RlConfig:
+        """With the teacher alone, refuse what would have changed the reward or the advantages made of it."""
+        unused = {
+            'advantage = "gae"': self.advantage == "gae",
+            f"resample_rounds = {self.resample_rounds}": self.resample_rounds > 0,
+            f"overlong_buffer = {self.overlong_buffer:g}": self.overlong_buffer > 0,
+            'kl.where = "reward"': self.kl.where == "reward" and self.kl.coef > 0,
+            f"components = {self.components}": bool(self.components),
+        }
+        named = [what for what, there in unused.items() if there]
+        if named and not self.rewarded:
+            raise ValueError(
+                f"teacher.reward_coef = 0 learns from the teacher alone, and {named[0]} works on the reward: "
+                "leave it out, or raise teacher.reward_coef"
+            )
+        return self
 
     @model_validator(mode="after")
     def _choices_fit(self) -> RlConfig:

@@ -22,6 +22,7 @@ class Tally:
     ratio_max: float = 1.0
     kept: float = 0.0
     kl: float = 0.0
+    distance: float = 0.0
     entropy: float = 0.0
     mismatch: float = 0.0
     mismatch_tokens: float = 0
@@ -44,6 +45,8 @@ class Tally:
             self.kept += terms.kept_N.sum().item()
         if terms.kl_N is not None:
             self.kl += terms.kl_N.sum().item()
+        if terms.distance_N is not None:
+            self.distance += terms.distance_N.sum().item()
 
     @torch.no_grad()
     def add_mismatch(self, logp_N: Tensor, sampler_logp_N: Tensor) -> None:
@@ -59,7 +62,7 @@ class Tally:
 
     def share(self, ranks: Ranks) -> None:
         """Make the sums those over all ranks."""
-        names = ("tokens", "cut", "ratio", "kept", "kl", "entropy", "mismatch", "mismatch_tokens")
+        names = ("tokens", "cut", "ratio", "kept", "kl", "distance", "entropy", "mismatch", "mismatch_tokens")
         for name, value in zip(names, ranks.total(*(getattr(self, name) for name in names)), strict=True):
             setattr(self, name, value)
         self.ratio_max = ranks.largest(self.ratio_max)
@@ -68,13 +71,14 @@ class Tally:
         """Return one of the sums as a mean over the trained tokens."""
         return total / max(self.tokens, 1)
 
-    def metrics(self, *, kept: bool, critic: bool, skips: bool) -> dict[str, float]:
+    def metrics(self, *, kept: bool, critic: bool, skips: bool, beside: bool = False) -> dict[str, float]:
         """Return the metrics of the step.
 
         Args:
             kept: whether importance weights were used.
             critic: whether there is one.
             skips: whether minibatches that are not finite are left out.
+            beside: whether the divergence from a teacher is in the loss.
         """
         found = {
             "loss": _mean(self.losses),
@@ -88,6 +92,8 @@ class Tally:
             found["kept_fraction"] = self.a_token(self.kept) if self.tokens else 1.0
         if critic:
             found["value_loss"] = _mean(self.value_losses)
+        if beside:
+            found["teacher_divergence"] = self.a_token(self.distance)
         if skips:
             found["skipped_minibatches"] = float(self.skipped)
         return found

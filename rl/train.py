@@ -239,10 +239,11 @@ async def _reinforce(run: Run, rl: RlConfig, last: Checkpoint | None) -> None:
 def _learner(run: Run, rl: RlConfig, last: Checkpoint | None) -> Any:
     """Return the learner of this process, or what leads that of all ranks: the loop uses them alike."""
     if run.launch is None:
-        return make_learner(run.config, rl, run.model)
+        return make_learner(run.config, rl, run.model, teacher=run.teacher)
     from . import many
 
-    leader = many.lead(run.config, rl, run.model, run.launch, None if last is None else last.path)
+    checkpoint = None if last is None else last.path
+    leader = many.lead(run.config, rl, run.model, run.launch, checkpoint, teacher=run.teacher)
     run.save_shards = leader.save
     return leader
 

@@ -17,6 +17,7 @@ from quintain.rl.learner import Learner, NonFiniteError
 from quintain.rl.ranks import Alone, rank_here
 from quintain.rl.rl_config import RlConfig
 from quintain.rl.sharding import Member, Team, whole_state
+from quintain.rl.teacher import Teacher
 from quintain.rl.trajectory import StopReason, Trajectory, Turn
 from quintain.verifiers.base import Score
 
@@ -32,11 +33,17 @@ CASES = {
     "nonfinite": {"broken": True},
     "resume": {"resume": True, "minibatches": 2},
     "lora": {"lora": True},
+    "teacher": {"teacher": {"path": "made here"}, "minibatches": 2},
+    "teacher_alone": {
+        "teacher": {"path": "made here", "over": "vocabulary", "beta": 0.5, "reward_coef": 0.0}
+    },
 }
 
 
-def model(*, tied: bool = True, dtype: str = "float32", lora: bool = False) -> LlamaForCausalLM:
-    torch.manual_seed(0)
+def model(
+    *, tied: bool = True, dtype: str = "float32", lora: bool = False, seed: int = 0
+) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
     shape = LlamaConfig(
         vocab_size=99,
         hidden_size=32,
@@ -93,6 +100,7 @@ def play(name: str, options: dict, team: Team | None, folder: Path) -> dict | No
     if broken:  # in the share of one rank alone
         played[0].logprobs[-1] = float("nan")
     config = RlConfig.model_validate({"steps": 4, "lr": 1e-3, "group_size": 4, "groups": 3, **given})
+    teacher = None if config.teacher is None else Teacher(model(seed=7), config.teacher, vocabulary=99)
 
     def start(whole: LlamaForCausalLM) -> Learner:
         return Learner(
@@ -102,6 +110,7 @@ def play(name: str, options: dict, team: Team | None, folder: Path) -> dict | No
             generator=np.random.default_rng(1),
             longest=64,
             ranks=team or Alone(),
+            teacher=teacher,
         )
 
     def step(learner: Learner) -> dict[str, float]:

@@ -20,7 +20,8 @@ from quintain.tools.errors import UserError
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 CASES = [
-    "token", "sequence", "group_too_big", "one_episode", "untied", "ppo", "ppo_shared", "resume", "lora"
+    "token", "sequence", "group_too_big", "one_episode", "untied", "ppo", "ppo_shared", "resume", "lora",
+    "teacher", "teacher_alone",
 ]  # fmt: skip
 
 

@@ -200,6 +200,33 @@ def test_a_curriculum_chooses_the_tasks_and_is_resumed(tmp_path: Path):
     assert numbers(folder) == numbers(whole)
 
 
+@pytest.mark.parametrize("over", ["sampled", "vocabulary"])
+def test_a_student_of_the_run_s_model_learns_from_it_alone_and_is_resumed(finished: Path, tmp_path, over):
+    """No reward counts: an episode needs no group, and the tokenizer is the teacher's, since the seed is."""
+    said = {"path": str(checkpoints(finished)[-1].path), "reward_coef": 0.0, "over": over}
+    chosen = config(sft=None, rl={"steps": 2, "groups": 4, "group_size": 1, "teacher": said})
+    whole, folder = tmp_path / "whole", tmp_path / "resumed"
+    whole.mkdir()
+    train(chosen, whole)
+    steps = [r.metrics for r in read_metrics(whole / "metrics.jsonl") if r.phase == "rl"]
+    assert all("teacher_divergence" in step and step["grad_norm"] > 0 for step in steps)
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoints" / "step-000002")
+    train(chosen, folder, resume=True)
+    resumed, first = weights(folder), weights(whole)
+    assert all(torch.equal(resumed[name], first[name]) for name in first)
+    assert numbers(folder) == numbers(whole)
+
+
+def test_a_teacher_of_other_tokens_is_refused_before_anything_is_trained(finished: Path, tmp_path: Path):
+    """Another seed draws other demonstrations, of which the embedded model's tokenizer is made."""
+    said = {"path": str(checkpoints(finished)[-1].path)}
+    chosen = config(seed=1, rl={"steps": 2, "groups": 4, "group_size": 2, "teacher": said})
+    with pytest.raises(UserError, match=r"rl.teacher.path '.*' has another vocabulary than the student: "):
+        train(chosen, tmp_path)
+    assert read_metrics(tmp_path / "metrics.jsonl") == [] and checkpoints(tmp_path) == []
+
+
 def test_the_best_checkpoint_outlives_newer_ones(tmp_path: Path, model, tokenizer):
     for step, best in ((1, 0.5), (2, None), (3, 0.7), (4, None), (5, None)):
         save_checkpoint(tmp_path, step, model, tokenizer, "", {}, keep=1, best=best)
