@@ -18,9 +18,9 @@ class TeacherConfig(Section):
     """The type of its weights."""
     device: Device | None = None
     """Where it is kept; none is where the student learns."""
-    over: Literal["sampled", "vocabulary"] = "sampled"
-    """`sampled`: the teacher's log-probability of each sampled token less the student's is added to its advantage,
-    which is the reverse KL by one sample; `vocabulary`: the divergence of the whole distributions is in the loss."""
+    over: Literal["vocabulary", "sampled"] = "vocabulary"
+    """`vocabulary`: the divergence of the whole distributions is in the loss; `sampled`: the teacher's log-probability
+    of each sampled token less the student's is added to its advantage, the reverse KL by one sample."""
     beta: Fraction = 1.0
     """With over = "vocabulary": 1 is the reverse KL, 0 the forward KL, between them the Jensen-Shannon divergence."""
     coef: Positive = 1.0

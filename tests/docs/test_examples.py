@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -101,3 +102,17 @@ def test_a_config_for_training_is_understood(config: str, capsys: pytest.Capture
         pytest.skip("of another command")
     code = main(["train", str(EXAMPLES / config), "--dry-run"])
     assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_student_is_distilled_from_the_agent_as_the_example_says(tmp_path, capsys) -> None:
+    """Both runs cut short: what is checked is that the teacher's folder and tokens are the student's."""
+    short = ["--sft.steps", "12", "--sft.episodes", "30", "--rl.steps", "1", "--rl.groups", "4"]
+    short += ["--eval.problems", "4", "--model.device", "cpu"]
+    agent, student = tmp_path / "agent", tmp_path / "student"
+    teacher = ["--rl.teacher.path", str(agent / "checkpoints" / "step-000001")]
+    for config, folder, more in (("agent", agent, []), ("distill", student, teacher)):
+        words = ["train", str(EXAMPLES / f"calculator_{config}.toml"), "--run-dir", str(folder)]
+        assert main([*words, *short, *more]) == 0, capsys.readouterr().err
+    step = next(line for line in (student / "metrics.jsonl").read_text().splitlines() if '"rl"' in line)
+    assert json.loads(step)["teacher_divergence"] > 0

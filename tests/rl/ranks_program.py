@@ -33,10 +33,8 @@ CASES = {
     "nonfinite": {"broken": True},
     "resume": {"resume": True, "minibatches": 2},
     "lora": {"lora": True},
-    "teacher": {"teacher": {"path": "made here"}, "minibatches": 2},
-    "teacher_alone": {
-        "teacher": {"path": "made here", "over": "vocabulary", "beta": 0.5, "reward_coef": 0.0}
-    },
+    "teacher": {"teacher": {"path": "made here", "over": "sampled"}, "minibatches": 2},
+    "teacher_alone": {"teacher": {"path": "made here", "beta": 0.5, "reward_coef": 0.0}},
 }
 
 

@@ -1,0 +1,123 @@
+"""What a teacher costs: a learner's step on multi-turn episodes of SmolLM2-135M, without one and with one of its size.
+
+    python benchmarks/teacher.py                # 4 minutes
+
+The episodes are those of `learner`. Each side takes its steps in a process of its own, whose CPU seconds and peak
+memory above the loaded weights (the teacher's included) are compared. There is no generation: it costs all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+from common import finish, machine, parser, table
+from learner import GROUP, episodes, peak_mb, rewards, rss_mb
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SIDES = {
+    "no teacher": None,
+    "sampled": {"over": "sampled"},
+    "vocabulary, beta = 1": {"over": "vocabulary"},
+    "vocabulary, beta = 0.5": {"over": "vocabulary", "beta": 0.5},
+    "vocabulary, teacher alone": {"over": "vocabulary", "reward_coef": 0.0},
+}
+
+
+def play(side: str, options: argparse.Namespace) -> dict[str, float]:
+    """Be one side: the better of two steps."""
+    import torch
+
+    from quintain.rl.config import ModelConfig
+    from quintain.rl.credit import assign
+    from quintain.rl.learner import Learner
+    from quintain.rl.models import load_model
+    from quintain.rl.rl_config import RlConfig
+    from quintain.rl.teacher import load_teacher
+    from quintain.rl.trajectory import StopReason, Trajectory, Turn
+    from quintain.verifiers import Score
+
+    torch.set_num_threads(options.threads)
+    model, tokenizer = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
+    said = SIDES[side]
+    given = {
+        "algorithm": "dr_grpo",
+        "groups": options.groups,
+        "group_size": GROUP,
+        "lr": 1e-6,
+        "micro_batch_tokens": options.budget,
+        "kl": {"measure_every": 0},
+        "teacher": None if said is None else {"path": "smollm2", "dtype": "bfloat16", **said},
+    }
+    config = RlConfig.model_validate(given)
+    teacher = None if config.teacher is None else load_teacher(config.teacher, model, tokenizer, longest=600)
+    data = episodes(options.groups)
+    batch = [
+        Trajectory(
+            id=str(index),
+            task_id=str(row["group"]),
+            group=row["group"],
+            ids=row["ids"],
+            mask=[bool(m) for m in row["mask"]],
+            logprobs=[-1.0 * m for m in row["mask"]],
+            versions=[0] * len(row["ids"]),
+            turns=[Turn(row["prompt"], len(row["ids"]), reward)],
+            messages=[],
+            score=Score(reward),
+            stop=StopReason.TERMINATED,
+        )
+        for index, (row, reward) in enumerate(zip(data, rewards(len(data)), strict=True))
+    ]
+    before = rss_mb()
+    draws = np.random.default_rng(0)
+    learner = Learner(model, config, temperature=1.0, generator=draws, longest=600, teacher=teacher)
+    seconds = []
+    for _ in range(2):
+        began = time.process_time()
+        measured = learner.measure(batch)
+        learner.update(batch, assign(batch, config, measured, longest=600), measured)
+        seconds.append(time.process_time() - began)
+    trained = sum(t.sampled_tokens for t in batch)
+    return {"cpu_s": min(seconds), "peak_mb": peak_mb() - before, "trained": trained}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--groups", type=int, default=1, help="groups of eight episodes")
+    options.add_argument("--budget", type=int, default=2048, help="tokens of a micro-batch")
+    options.add_argument("--threads", type=int, default=1, help="of torch")
+    options.add_argument("--side", choices=[*SIDES], help="be one side: its figures as JSON")
+    chosen = options.parse_args()
+    if chosen.side:
+        print(json.dumps(play(chosen.side, chosen)))
+        return
+    before = machine()
+    found: dict[str, dict[str, float]] = {}
+    for side in SIDES:
+        command = [sys.executable, __file__, "--side", side, "--groups", str(chosen.groups)]
+        command += ["--budget", str(chosen.budget), "--threads", str(chosen.threads)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
+        found[side] = json.loads(done.stdout.splitlines()[-1])
+    base = found["no teacher"]
+    rows = [
+        (side, r["cpu_s"], r["cpu_s"] / base["cpu_s"], f"{r['peak_mb']:,.0f}") for side, r in found.items()
+    ]
+    head = ("", "CPU s", "/ no teacher", "peak MB")
+    table(
+        f"A step, {chosen.groups} groups x {GROUP} multi-turn episodes, {int(base['trained'])} trained tokens",
+        head,
+        rows,
+    )
+    finish(chosen, before, found)
+
+
+if __name__ == "__main__":
+    main()
