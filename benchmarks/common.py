@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -94,11 +95,18 @@ def spread(rounds: Sequence[float]) -> dict[str, Any]:
     return {"low": min(values), "median": statistics.median(values), "high": max(values), "rounds": values}
 
 
+def ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
+    """Return the spread of the ratio, round by round."""
+    return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
 def ratio(found: dict[str, Any]) -> str:
     """Return a spread as a cell of a table: the middle, and the range where there are several rounds."""
-    if len(found["rounds"]) < 2:
-        return f"{found['median']:.3g}"
-    return f"{found['median']:.3g} ({found['low']:.3g} to {found['high']:.3g})"
+    low, middle, high = (
+        f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        for value in (found["low"], found["median"], found["high"])
+    )
+    return middle if len(found["rounds"]) < 2 else f"{middle} ({low} to {high})"
 
 
 def environment(folder: Path, packages: Sequence[str], *, shares: bool = False) -> Path:
@@ -153,6 +161,14 @@ def finish(options: argparse.Namespace, before: dict[str, Any], figures: dict[st
     print(f"\n{before['processor']}, {before['cores']} cores, {before['platform']}; {versions}")
     print(f"load of the machine: {before['load'][0]} before, {after[0]} after")
     if options.json is not None:
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        whole = {"command": command, "machine": {**before, "load_after": after}, "figures": figures}
+        whole = {"command": _command(), "machine": {**before, "load_after": after}, "figures": figures}
         options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def _command() -> str:
+    """Return what was typed, without the folders of this machine."""
+    words = [Path(sys.argv[0]).name]
+    for before, word in itertools.pairwise(sys.argv):
+        if "--json" not in (before, word):
+            words.append(Path(word).name if "/" in word else word)
+    return " ".join(words)

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common import ratios
+
 from quintain.envs import registry
 from quintain.rl.chat import ChatCodec
 from quintain.rl.config import Config, ModelConfig, VllmConfig, load_config
@@ -68,7 +70,7 @@ def plainly(engine: VllmEngine, played: Sequence[Trajectory]) -> int:
     return tokens
 
 
-def compare(name: str, episodes: int, rounds: int) -> dict[str, float | int | str]:
+def compare(name: str, episodes: int, rounds: int) -> dict[str, Any]:
     """Play episodes and send their requests, in turn; return the best rates of each."""
     config = load_config(EXAMPLE)
     if name == "tiny":
@@ -119,6 +121,6 @@ def compare(name: str, episodes: int, rounds: int) -> dict[str, float | int | st
         "plain_tokens_per_s": best["plain"][0],
         "episodes_tokens_per_cpu_s": best["episodes"][1],
         "plain_tokens_per_cpu_s": best["plain"][1],
-        "utilisation_wall": best["episodes"][0] / best["plain"][0],
-        "utilisation_cpu": best["episodes"][1] / best["plain"][1],
+        "utilisation_wall": ratios(*([wall for wall, _ in rates[side]] for side in ("episodes", "plain"))),
+        "utilisation_cpu": ratios(*([cpu for _, cpu in rates[side]] for side in ("episodes", "plain"))),
     }

@@ -22,7 +22,7 @@ from common import ENVIRONMENTS, environment, finish, machine, parser, ratio, sp
 
 PEERS = {
     "by_skyrl_gym": ["skyrl-gym==0.4.0"],
-    "by_gem": ["gem-llm==0.1.0"],
+    "by_gem": ["gem-llm==0.1.0", "requests"],  # which it imports and does not ask for
     "by_verifiers": ["verifiers==0.3.1"],
     "by_verifiers_agent": ["verifiers==0.4.0", "uv"],
     "by_openenv": ["openenv==0.10.0"],

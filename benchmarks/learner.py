@@ -20,12 +20,12 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import finish, machine, parser, table
+from common import finish, machine, parser, ratio, ratios, table
 
 from quintain.rl.rl_config import RlConfig
 from quintain.rl.trajectory import StopReason, Trajectory, Turn
@@ -242,15 +242,31 @@ def play(side: str, options: argparse.Namespace) -> dict[str, float]:
     return result | {"gflop_per_cpu_s": matmul_rate()}
 
 
+def compared(sides: Sequence[str], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the best round of each side, the last being TRL's, with ratios to TRL's of every round."""
+    rounds = [
+        {side: child(side, options, groups=options.groups) for side in sides} for _ in range(options.rounds)
+    ]
+    timed = [name for name in rounds[0][sides[-1]] if name.endswith("cpu_s") and "per" not in name]
+    found: dict[str, dict[str, Any]] = {}
+    for side in sides:
+        found[side] = dict(min((one[side] for one in rounds), key=lambda r: r["cpu_s"]))
+        found[side]["to_trl"] = {
+            name: ratios([one[side][name] for one in rounds], [one[sides[-1]][name] for one in rounds])
+            for name in timed
+        }
+    return found
+
+
 def update(options: argparse.Namespace) -> dict[str, Any]:
     """Compare one update."""
-    found = {side: child(side, options, groups=options.groups) for side in SIDES}
+    found = compared(SIDES, options)
     base = found["TRL"]
     rows = [
         (
             side,
             r["cpu_s"],
-            r["cpu_s"] / base["cpu_s"],
+            ratio(r["to_trl"]["cpu_s"]),
             f"{r['peak_mb']:,.0f}",
             r["peak_mb"] / base["peak_mb"],
             r["forwarded_per_trained"],
@@ -300,17 +316,14 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
 
 def step(options: argparse.Namespace) -> dict[str, Any]:
     """Compare a whole single-turn step."""
-    found = {side: child(side, options, groups=options.groups) for side in STEP_SIDES}
-    base = found["step TRL"]
+    found = compared(STEP_SIDES, options)
     rows = [
         (
             side.removeprefix("step "),
             r["generate_cpu_s"],
             r["update_cpu_s"],
             r["cpu_s"],
-            r["generate_cpu_s"] / base["generate_cpu_s"],
-            r["update_cpu_s"] / base["update_cpu_s"],
-            r["cpu_s"] / base["cpu_s"],
+            *(ratio(r["to_trl"][name]) for name in ("generate_cpu_s", "update_cpu_s", "cpu_s")),
         )
         for side, r in found.items()
     ]
@@ -330,7 +343,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
     options.add_argument("--groups", type=int, default=1, help="groups of eight episodes")
-    options.add_argument("--rounds", type=int, default=1, help="rounds of `cost`; the best counts")
+    options.add_argument("--rounds", type=int, default=1, help="rounds of all sides; the best counts")
     options.add_argument("--budget", type=int, default=2048, help="tokens of our micro-batches")
     options.add_argument("--threads", type=int, default=1, help="of torch")
     options.add_argument("--trl-batch", type=int, default=8, help="TRL's per_device_train_batch_size")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from common import ratios
 from forced import Forced, ForcedEngine, episodes
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
@@ -94,8 +95,8 @@ def cpu_and_wall(run: Any, *args: Any) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def compare(name: str, rounds: int) -> dict[str, float | str | int]:
-    """Play the same episodes both ways, in turn, and return the best round of each."""
+def compare(name: str, rounds: int) -> dict[str, Any]:
+    """Play the same episodes both ways, in turn, and return the best round of each and the ratios of all."""
     if name == "tiny":
         model, words = tiny()
         count = 64
@@ -120,6 +121,6 @@ def compare(name: str, rounds: int) -> dict[str, float | str | int]:
         "generate_cpu_s": min(theirs)[0],
         "ours_tokens_per_cpu_s": tokens / min(ours)[0],
         "generate_tokens_per_cpu_s": tokens / min(theirs)[0],
-        "ratio_cpu": min(theirs)[0] / min(ours)[0],
-        "ratio_wall": min(w for _, w in theirs) / min(w for _, w in ours),
+        "ratio_cpu": ratios([cpu for cpu, _ in theirs], [cpu for cpu, _ in ours]),
+        "ratio_wall": ratios([wall for _, wall in theirs], [wall for _, wall in ours]),
     }

@@ -8,7 +8,7 @@
 `overhead`: CPU time of one step (one reply and its answer) with the scripted engine, where nothing is sampled and the
 environment only answers a text, so what is left is ours; and the memory of 1,000 episodes in flight. The other parts
 are described in `tool_loop`, `padded_generate` and `engine_use`. Both sides of a comparison run in the same process, by
-turns; of several rounds the best counts.
+turns; of several rounds the best counts, and a ratio is given as the middle and the range of the rounds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from common import finish, machine, parser, table
+from common import finish, machine, parser, ratio, spread, table
 
 from quintain.envs.base import TextEnv
 from quintain.rl.chat import ChatCodec
@@ -120,16 +120,22 @@ async def memory_mb(count: int = 1000, turns: int = 4) -> float:
 
 def overhead(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        plain = min(step_ms(None) for _ in range(rounds))
-        kept = min(step_ms(Path(folder) / f"{n}.jsonl") for n in range(rounds))
+        plain, kept = [], []
+        for n in range(rounds):
+            plain.append(step_ms(None))
+            kept.append(step_ms(Path(folder) / f"{n}.jsonl"))
     held = asyncio.run(memory_mb())
     rows = [
-        ("a step, CPU-ms", plain, 0.15),
-        ("a step, with the journal, CPU-ms", kept, 0.15),
+        ("a step, CPU-ms", min(plain), 0.15),
+        ("a step, with the journal, CPU-ms", min(kept), 0.15),
         ("1,000 episodes in flight, MiB above the base", held, 300),
     ]
     table("What the framework costs", ("", "measured", "at most"), rows)
-    return {"step_cpu_ms": plain, "step_with_journal_cpu_ms": kept, "thousand_episodes_mib": held}
+    return {
+        "step_cpu_ms": spread(plain),
+        "step_with_journal_cpu_ms": spread(kept),
+        "thousand_episodes_mib": held,
+    }
 
 
 def tools(rounds: int) -> dict[str, Any]:
@@ -138,7 +144,13 @@ def tools(rounds: int) -> dict[str, Any]:
     found = compare(rounds)
     rows = [
         ("ours", found["ours_wall_s"], found["ours_cpu_s"], 1.0, 1.0),
-        ("TRL", found["trl_wall_s"], found["trl_cpu_s"], found["ratio_wall"], found["ratio_cpu"]),
+        (
+            "TRL",
+            found["trl_wall_s"],
+            found["trl_cpu_s"],
+            ratio(found["ratio_wall"]),
+            ratio(found["ratio_cpu"]),
+        ),
         ("sampling the same replies alone", found["sampling_wall_s"], found["sampling_cpu_s"], "", ""),
     ]
     title = f"{EPISODES} episodes, {CALLS} calls each of a tool that sleeps {TOOL_S} s"
@@ -164,8 +176,8 @@ def generate(rounds: int) -> dict[str, Any]:
             found["sampled_tokens"],
             found["ours_tokens_per_cpu_s"],
             found["generate_tokens_per_cpu_s"],
-            found["ratio_cpu"],
-            found["ratio_wall"],
+            ratio(found["ratio_cpu"]),
+            ratio(found["ratio_wall"]),
         )
         for name, found in both.items()
     ]
@@ -181,7 +193,7 @@ def vllm(rounds: int) -> dict[str, Any]:
     rows = [
         ("episodes", found["episodes_tokens_per_s"], found["episodes_tokens_per_cpu_s"]),
         ("the same requests as plain prompts", found["plain_tokens_per_s"], found["plain_tokens_per_cpu_s"]),
-        ("episodes / plain", found["utilisation_wall"], found["utilisation_cpu"]),
+        ("episodes / plain", ratio(found["utilisation_wall"]), ratio(found["utilisation_cpu"])),
     ]
     title = f"{found['episodes']} calculator episodes, {found['requests']} requests, on vLLM"
     table(title, ("", "tokens/s, wall", "tokens/CPU-s"), rows)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from common import ratios
 from forced import Forced, ForcedEngine
 from transformers import LogitsProcessorList
 
@@ -166,8 +167,8 @@ def theirs(trainer: Any, codec: ChatCodec) -> list[list[int]]:
         del model.generate
 
 
-def compare(rounds: int) -> dict[str, float | int]:
-    """Play both ways in turn, and return the best wall and CPU time of each."""
+def compare(rounds: int) -> dict[str, Any]:
+    """Play both ways in turn, and return the best wall and CPU time of each and the ratios of every round."""
     model, tokenizer, template = both()
     codec = ChatCodec(tokenizer, template)
     walls: dict[str, list[float]] = {"ours": [], "TRL": [], "sampling": []}
@@ -199,7 +200,7 @@ def compare(rounds: int) -> dict[str, float | int]:
         "sampling_wall_s": min(walls["sampling"]),
         "sampling_cpu_s": min(cpus["sampling"]),
         "critical_path_s": critical,
-        "ratio_wall": min(walls["TRL"]) / min(walls["ours"]),
-        "ratio_cpu": min(cpus["TRL"]) / min(cpus["ours"]),
+        "ratio_wall": ratios(walls["TRL"], walls["ours"]),
+        "ratio_cpu": ratios(cpus["TRL"], cpus["ours"]),
         "ours_over_critical_path": min(walls["ours"]) / critical,
     }
