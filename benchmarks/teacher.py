@@ -17,16 +17,16 @@ import time
 
 import numpy as np
 from common import finish, machine, parser, table
-from learner import GROUP, episodes, peak_mb, rewards, rss_mb
+from learner import GROUP, episodes, grpo, peak_mb, rss_mb, trajectories
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SIDES = {
     "no teacher": None,
     "sampled": {"over": "sampled"},
-    "vocabulary, beta = 1": {"over": "vocabulary"},
-    "vocabulary, beta = 0.5": {"over": "vocabulary", "beta": 0.5},
-    "vocabulary, teacher alone": {"over": "vocabulary", "reward_coef": 0.0},
+    "vocabulary, beta = 1": {},
+    "vocabulary, beta = 0.5": {"beta": 0.5},
+    "vocabulary, teacher alone": {"reward_coef": 0.0},
 }
 
 
@@ -38,42 +38,15 @@ def play(side: str, options: argparse.Namespace) -> dict[str, float]:
     from quintain.rl.credit import assign
     from quintain.rl.learner import Learner
     from quintain.rl.models import load_model
-    from quintain.rl.rl_config import RlConfig
     from quintain.rl.teacher import load_teacher
-    from quintain.rl.trajectory import StopReason, Trajectory, Turn
-    from quintain.verifiers import Score
 
     torch.set_num_threads(options.threads)
     model, tokenizer = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
     said = SIDES[side]
-    given = {
-        "algorithm": "dr_grpo",
-        "groups": options.groups,
-        "group_size": GROUP,
-        "lr": 1e-6,
-        "micro_batch_tokens": options.budget,
-        "kl": {"measure_every": 0},
-        "teacher": None if said is None else {"path": "smollm2", "dtype": "bfloat16", **said},
-    }
-    config = RlConfig.model_validate(given)
+    named = None if said is None else {"path": "smollm2", "dtype": "bfloat16", **said}
+    config = grpo(groups=options.groups, micro_batch_tokens=options.budget, teacher=named)
     teacher = None if config.teacher is None else load_teacher(config.teacher, model, tokenizer, longest=600)
-    data = episodes(options.groups)
-    batch = [
-        Trajectory(
-            id=str(index),
-            task_id=str(row["group"]),
-            group=row["group"],
-            ids=row["ids"],
-            mask=[bool(m) for m in row["mask"]],
-            logprobs=[-1.0 * m for m in row["mask"]],
-            versions=[0] * len(row["ids"]),
-            turns=[Turn(row["prompt"], len(row["ids"]), reward)],
-            messages=[],
-            score=Score(reward),
-            stop=StopReason.TERMINATED,
-        )
-        for index, (row, reward) in enumerate(zip(data, rewards(len(data)), strict=True))
-    ]
+    batch = trajectories(episodes(options.groups))
     before = rss_mb()
     draws = np.random.default_rng(0)
     learner = Learner(model, config, temperature=1.0, generator=draws, longest=600, teacher=teacher)
@@ -81,7 +54,7 @@ def play(side: str, options: argparse.Namespace) -> dict[str, float]:
     for _ in range(2):
         began = time.process_time()
         measured = learner.measure(batch)
-        learner.update(batch, assign(batch, config, measured, longest=600), measured)
+        learner.update(batch, assign(batch, config, measured), measured)
         seconds.append(time.process_time() - began)
     trained = sum(t.sampled_tokens for t in batch)
     return {"cpu_s": min(seconds), "peak_mb": peak_mb() - before, "trained": trained}
@@ -110,12 +83,8 @@ def main() -> None:
     rows = [
         (side, r["cpu_s"], r["cpu_s"] / base["cpu_s"], f"{r['peak_mb']:,.0f}") for side, r in found.items()
     ]
-    head = ("", "CPU s", "/ no teacher", "peak MB")
-    table(
-        f"A step, {chosen.groups} groups x {GROUP} multi-turn episodes, {int(base['trained'])} trained tokens",
-        head,
-        rows,
-    )
+    title = f"A step, {chosen.groups} groups x {GROUP} multi-turn episodes, {base['trained']} trained tokens"
+    table(title, ("", "CPU s", "/ no teacher", "peak MB"), rows)
     finish(chosen, before, found)
 
 
