@@ -136,6 +136,7 @@ PANELS: Sequence[tuple[str, str, str, Mapping[str, str], bool]] = (
     ),
     ("rl", "Disagreement", "of the reward models, in logits", {"guard/disagreement": "sigma"}, False),
     ("rl", "KL", "from the model at the start of RL, nats per token", {"kl": "KL"}, False),
+    ("rl", "Teacher", "divergence from it, nats per token", {"teacher_divergence": "divergence"}, False),
     ("rl", "Entropy", "how undecided the policy is, nats per token", {"entropy": "entropy"}, False),
     ("rl", "Length", "sampled tokens of a reply", {"reply_tokens": "tokens"}, False),
     ("rl", "Turns", "replies of an episode", {"turns": "turns"}, False),

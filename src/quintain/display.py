@@ -311,6 +311,7 @@ SHOWN: Mapping[Phase, Sequence[tuple[str, str, str]]] = {
         ("reward", "reward", "{:.3f}"),
         ("success", "success", "{:.1%}"),
         ("kl", "kl", "{:.4f}"),
+        ("teacher_divergence", "teacher", "{:.3f}"),
         ("entropy", "entropy", "{:.3f}"),
         ("tokens_per_s", "tokens/s", "{:,.0f}"),
     ],

@@ -173,7 +173,14 @@ def test_a_run_of_two_ranks_is_the_run_of_one_and_resumes_exactly(tmp_path: Path
     [
         (["--rl", "none"], "torchrun shares the work of"),
         (["--engine.kind", "vllm"], "'vllm' does not go with torchrun"),
-        (["--model.device", "cuda:1"], "each rank of torchrun has a device of its own"),
+        (
+            ["--model.device", "cuda:1"],
+            "model.device is 'cuda:1', but each rank of torchrun has a device of its own",
+        ),
+        (
+            ["--rl.teacher.path", "x", "--rl.teacher.device", "cuda:1"],
+            "rl.teacher.device is 'cuda:1', but each rank",
+        ),
     ],
 )
 def test_what_several_ranks_cannot_do_is_refused_before_anything_is_loaded(tmp_path, options, message):

@@ -476,7 +476,7 @@ def run(folder, sft_steps, rl=None) -> tuple[list[float], list[float]]:
 
 @pytest.mark.slow
 def test_a_student_that_plays_comes_near_its_teacher_without_any_reward(tmp_path):
-    """Measured: the teacher solves 96 %, the student 20 % before and about 90 % after 60 steps of 64 episodes."""
+    """Measured: the teacher solves 96 % and the student 20 % before; 60 steps bring it within 10 points."""
     (best,), _ = run(tmp_path / "teacher", 120)
     said = {"path": str(tmp_path / "teacher/checkpoints/step-000000"), "reward_coef": 0.0}
     rl = {
