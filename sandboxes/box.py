@@ -6,8 +6,7 @@ import asyncio
 import marshal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from .base import (
     Capabilities,
@@ -23,6 +22,7 @@ from .base import (
     WorkerDied,
 )
 from .calls import Call, Functions, Handler, Outcome, judge, run_calls
+from .closing import Closing
 from .link import Link, finish
 from .payload import SHELLS, as_bytes, check_path, pack_files, program
 from .portal import Portal
@@ -51,7 +51,7 @@ class Backend(Protocol):
         """Kill everything and free it."""
 
 
-class BoxSandbox:
+class BoxSandbox(Closing):
     """A sandbox over a backend; see `base.Sandbox` for what each method promises."""
 
     def __init__(self, backend: Backend, portal: Portal, limits: Limits, *, owner: bool = True) -> None:
@@ -334,22 +334,6 @@ class BoxSandbox:
         self._on_close()
         if self._owner:
             await self._backend.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def at_home(handler: Handler) -> Handler:

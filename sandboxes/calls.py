@@ -14,12 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from .agent import calls as wire
 from .agent.values import MAX_BYTES, NotPlain, decode, encode
 from .base import Limits, LimitsError, Result, SandboxClosed, WorkerDied
+from .closing import AsyncClosing
 from .link import GRACE_S, Job, Link, finish
 from .portal import Portal
 
@@ -87,7 +87,7 @@ Handler = Callable[[list[Any], dict[str, Any]], Awaitable[Outcome]]
 """What answers a stub in a judge's program: positional and keyword arguments to an outcome."""
 
 
-class Functions:
+class Functions(AsyncClosing):
     """A loaded program whose functions can be called."""
 
     def __init__(self, link: Link, job: Job, portal: Portal) -> None:
@@ -217,14 +217,6 @@ class Functions:
     def lose(self) -> None:
         """The box is being closed: this is over."""
         self.alive = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 _FATAL = (Status.TIMEOUT, Status.CRASHED, Status.MALFORMED)

@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from .base import (
     Capabilities,
@@ -29,6 +28,7 @@ from .base import (
 )
 from .box import Backend, BoxSandbox, at_home
 from .calls import Call, Functions, Handler, Outcome, judge, run_calls
+from .closing import Closing
 from .link import Link, finish
 from .payload import as_bytes, pack_files, program
 from .portal import Portal
@@ -59,7 +59,7 @@ class PoolStats:
     """Programs that were run again because their box had been lost."""
 
 
-class Pool:
+class Pool(Closing):
     """Run programs in fresh boxes, many at once; see `Runner`. Usable from any thread and event loop."""
 
     def __init__(
@@ -328,19 +328,3 @@ class Pool:
         for lent in list(self._lent):
             await lent.aclose()
         await self._backend.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,10 +9,10 @@ import signal
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from .base import Limits, LimitsError, Reason, Result, SandboxClosed, SandboxError, Usage, WorkerDied
+from .closing import Closing
 from .link import GRACE_S, Job, Link, to_result
 from .portal import Portal
 
@@ -22,7 +22,7 @@ START_S = 20.0
 """Seconds an interpreter has to start."""
 
 
-class BoxSession:
+class BoxSession(Closing):
     """A Python or bash that stays; see `base.Session` for what each method promises."""
 
     def __init__(
@@ -205,22 +205,6 @@ class BoxSession:
     def lose(self) -> None:
         """The box is being closed: this session is over."""
         self.alive = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def quote(data: bytes) -> bytes:
