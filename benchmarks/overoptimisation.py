@@ -1,16 +1,18 @@
-"""Over-optimisation in minutes on one core: proxy and gold over KL, with and without a leash, by GRPO and PPO.
+"""Over-optimisation in minutes on one core: proxy and gold of GRPO, PPO and DPO, on a long and on a short leash.
 
 python benchmarks/overoptimisation.py docs/overoptimisation.png
 
 The task is `examples/notes.py`. A Bradley-Terry model learns from pairs of demonstrations ordered by the verifier;
-then the embedded model is trained against it. The gold is the verifier, which the runs never see. Prints the numbers
-that the picture shows.
+then the embedded model is trained against it by GRPO and PPO, and on the same pairs by DPO. The gold is the verifier,
+which the runs never see. Prints the numbers that the picture shows.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
+import math
 import sys
 import tempfile
 import time
@@ -20,19 +22,33 @@ from typing import Any
 
 from common import finish, machine, parser
 
-from quintain.rl.config import Config
+from quintain.rl.chat import ChatCodec
+from quintain.rl.checkpoint import checkpoints
+from quintain.rl.config import Config, EngineConfig, ModelConfig, RolloutConfig
+from quintain.rl.engines import make_engine
+from quintain.rl.judged import judge_all
 from quintain.rl.metrics import read_metrics
-from quintain.rl.overoptimisation import Point, fit_law, points_of
-from quintain.rl.seeds import generator
-from quintain.rl.stages.preference import Preference, write_preferences
+from quintain.rl.models import load_model
+from quintain.rl.overoptimisation import Point, clustered_mean, fit_law, points_of
+from quintain.rl.rollout import Start, rollout
+from quintain.rl.seeds import derive, generator
+from quintain.rl.stages.dpo_config import DpoConfig
+from quintain.rl.stages.preference import Preference, Tokens, write_preferences
 from quintain.rl.stages.reward_model_config import RewardModelConfig
 from quintain.rl.stages.stage import run_stage
+from quintain.rl.stages.token_logps import answer_logps
 from quintain.rl.train import train
+from quintain.rl.trajectory import Trajectory
 from quintain.tools.chat import user
+from quintain.verifiers import Score
+from quintain.verifiers.reward_model import RewardModel
 
 TINY = {"layers": 2, "width": 64, "heads": 4, "kv_heads": 2, "mlp": 128, "vocabulary": 320, "context": 96}
+LIMITS = {"turn_tokens": 40, "episode_tokens": 80}
 LEASH = 0.15
 """The weight of the KL divergence, nats of it a token against a reward of deviation 1."""
+BETAS = (0.1, 1.0)
+"""The long and the short leash of DPO."""
 
 
 def notes() -> Any:
@@ -128,10 +144,72 @@ def run_config(model: Path, algorithm: str, leash: float, steps: int, **guard: A
                 "guard": {"gold": {"id": "environment"}, "episodes": 96, **guard},
                 **more,
             },
-            "rollout": {"turn_tokens": 40, "episode_tokens": 80},
+            "rollout": LIMITS,
             "eval": {"problems": 2, "every": 0, "greedy": False},
         }
     )
+
+
+def warm_start(folder: Path) -> Path:
+    """Make the model that the runs of GRPO and PPO begin with by themselves, and return its folder."""
+    folder.mkdir(parents=True)
+    whole = run_config(folder, "grpo", 0.0, 1)
+    own = whole.env.model_copy(update={"verifier": None})
+    train(whole.model_copy(update={"rl": None, "env": own}), folder)
+    return checkpoints(folder)[-1].path
+
+
+def dpo_curve(
+    folder: Path, warm: Path, proxy: Path, beta: float, steps: int = 45, every: int = 5
+) -> list[Point]:
+    """Learn the proxy's own pairs by DPO, and return what is measured at the start and every so many steps."""
+    folder.mkdir(parents=True)
+    config = DpoConfig.model_validate(
+        {
+            "threads": 1,
+            "run": {"checkpoint_every": every, "keep_checkpoints": steps},
+            "model": {"device": "cpu", "path": str(warm)},
+            "data": {"path": str(proxy.parent / "pairs.jsonl"), "held_out": 0.2},
+            "dpo": {"beta": beta},
+            "optim": {"steps": steps, "batch": 32, "micro_batch": 32, "lr": 5e-4, "lr_final": 1.0},
+        }
+    )
+    run_stage(config, folder)
+    judge = RewardModel(str(proxy), device="cpu", batch_size=64)
+    policies = {0: warm} | {one.step: one.path for one in checkpoints(folder)}
+    return [measured(step, path, warm, judge) for step, path in policies.items()]
+
+
+def measured(step: int, path: Path, warm: Path, proxy: RewardModel, tasks: int = 24, size: int = 8) -> Point:
+    """Sample replies to held-out tasks; return what proxy and gold make of them, and the distance from `warm`."""
+    env = notes().Notes(split="test")
+    (model, tokenizer), (start, _) = (
+        load_model(ModelConfig(path=str(folder), device="cpu"), seed=0) for folder in (path, warm)
+    )
+    model.eval()
+    codec = ChatCodec(tokenizer)
+    starts = [
+        Start(f"{task}-{member}", task, derive(0, "sampled", task, member), task)
+        for task in range(tasks)
+        for member in range(size)
+    ]
+
+    async def play() -> tuple[list[Trajectory], list[Score]]:
+        engine = make_engine(EngineConfig(), model, tokenizer, seed=0)
+        try:
+            await engine.load(model, step)
+            played = await rollout(env, engine, codec, starts, RolloutConfig.model_validate(LIMITS))
+        finally:
+            await engine.close()
+        return played, await judge_all(env, codec, proxy, played)
+
+    played, proxies = asyncio.run(play())
+    sides = [Tokens(tuple(one.ids), tuple(one.mask)) for one in played]
+    moved = [a - b for a, b in zip(answer_logps(model, sides), answer_logps(start, sides), strict=True)]
+    groups = [one.group for one in played]
+    proxy_mean, proxy_se = clustered_mean([score.value for score in proxies], groups)
+    gold, gold_se = clustered_mean([one.score.value for one in played], groups)
+    return Point(step, proxy_mean, gold, proxy_se, gold_se, math.sqrt(max(sum(moved) / len(moved), 0.0)))
 
 
 def curve(folder: Path, config: Config) -> tuple[list[Point], list[int]]:
@@ -142,33 +220,46 @@ def curve(folder: Path, config: Config) -> tuple[list[Point], list[int]]:
     return points_of(records), [r.step for r in records if r.metrics.get("guard/alarm_gold")]
 
 
+def told(title: str, points: list[Point], alarms: list[int]) -> str:
+    """Return the numbers of a curve in one line."""
+    best, last = max(points, key=lambda p: p.gold), points[-1]
+    return (
+        f"{title}: gold {points[0].gold:.3f} -> best {best.gold:.3f} (step {best.step}) -> {last.gold:.3f} +- "
+        f"{1.96 * last.gold_se:.3f}; proxy {points[0].proxy:.3f} -> {last.proxy:.3f}; sqrt(KL) {last.distance:.2f}; "
+        f"reported at step {alarms[0] if alarms else 'none'}; law {fit_law(points)}"
+    )
+
+
 def main() -> None:
-    """Train the proxy and the runs against it, print the numbers and draw the picture."""
+    """Train the proxy and the runs, print the numbers and draw the picture."""
     options = parser(__doc__)
     options.add_argument("out", type=Path)
-    options.add_argument("--steps", type=int, default=60)
+    options.add_argument("--steps", type=int, default=45)
     arguments = options.parse_args()
     before = machine()
     notes()
     began = time.process_time()
     found: dict[str, tuple[list[Point], list[int]]] = {}
+
+    def keep(title: str, points: list[Point], alarms: list[int]) -> None:
+        found[title] = points, alarms
+        print(told(title, points, alarms), flush=True)
+
     with tempfile.TemporaryDirectory() as scratch:
         model, report = reward_model(Path(scratch) / "rm")
         print(f"reward model: {report['accuracy']:.3f} of {report['count']} held-out pairs", flush=True)
-        for algorithm in ("grpo", "ppo"):
-            for name, leash in (("without a leash", 0.0), ("with a leash", LEASH)):
-                title = f"{algorithm.upper()} {name}"
+        warm = warm_start(Path(scratch) / "warm")
+        for leash, beta in zip((0.0, LEASH), BETAS, strict=True):
+            for algorithm in ("grpo", "ppo"):
                 config = run_config(model, algorithm, leash, arguments.steps)
-                found[title] = curve(Path(scratch) / title.replace(" ", "-"), config)
-                points, alarms = found[title]
-                best = max(points, key=lambda p: p.gold)
-                law = fit_law(points)
-                print(
-                    f"{title}: gold {points[0].gold:.3f} -> best {best.gold:.3f} (step {best.step}) -> "
-                    f"{points[-1].gold:.3f}; proxy {points[0].proxy:.3f} -> {points[-1].proxy:.3f}; sqrt(KL) "
-                    f"{points[-1].distance:.2f}; reported at step {alarms[0] if alarms else 'none'}; law {law}",
-                    flush=True,
-                )
+                title = f"{algorithm.upper()}, KL weight {leash:g}"
+                keep(title, *curve(Path(scratch) / title.replace(" ", "-"), config))
+            title = f"DPO, beta {beta:g}"
+            keep(
+                title,
+                dpo_curve(Path(scratch) / title.replace(" ", "-"), warm, model, beta, arguments.steps),
+                [],
+            )
     print(f"{time.process_time() - began:.0f} CPU-seconds")
     draw(found, arguments.out)
     curves = {
@@ -179,12 +270,12 @@ def main() -> None:
 
 
 def draw(found: dict[str, tuple[list[Point], list[int]]], out: Path) -> None:
-    """Draw proxy and gold of each run over the distance, the first report as a line."""
+    """Draw proxy, gold and distance of each run over its steps, the first report as a line; three runs a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.6), dpi=150, layout="constrained")
+    figure = Figure(figsize=(11, 5.6), dpi=150, layout="constrained")
     for axes, (title, (points, alarms)) in zip(
-        figure.subplots(2, 2, sharey=True).flat, found.items(), strict=True
+        figure.subplots(2, 3, sharey=True).flat, found.items(), strict=True
     ):
         steps = [p.step for p in points]
         axes.plot(steps, [p.proxy for p in points], color="#b45309", label="proxy: the reward model")
@@ -200,8 +291,8 @@ def draw(found: dict[str, tuple[list[Point], list[int]]], out: Path) -> None:
         axes.set_ylim(0, 1.02)
         axes.grid(axis="y", color="#e6e2dc", linewidth=0.8)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.set_xlabel("RL step", fontsize=8)
-    figure.axes[0].legend(frameon=False, fontsize=8, loc="center right")
+        axes.set_xlabel("step", fontsize=8)
+    figure.axes[2].legend(frameon=False, fontsize=8, loc="upper right")
     figure.savefig(out)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,8 @@ def pair_report(pairs: Sequence[JudgedPair]) -> dict[str, Any]:
     A pair with equal logits counts as half right. `calibration` compares the probability sigmoid(difference) of the
     side that the model prefers with how often that is the better one; its error (ECE) is the mean distance, by bin.
     `length`: accuracy where the better side is the longer or the shorter one, and the correlation of logit and length.
-    `by_margin`: accuracy by thirds of the source's margin, the smallest first: the agreement with a verifier.
+    `by_margin`: accuracy by thirds of the source's margin, the smallest first: the agreement with a verifier. Pairs of
+    one margin are in one part, so there may be fewer.
     """
     right = [_right(pair.better, pair.worse) for pair in pairs]
     by_length: dict[str, list[float]] = defaultdict(list)
@@ -110,8 +113,14 @@ def calibration(probabilities: Sequence[float], outcomes: Sequence[float]) -> di
 
 
 def _by_margin(pairs: Sequence[JudgedPair], right: Sequence[float]) -> list[dict[str, Any]]:
-    known = sorted((pair.margin, found) for pair, found in zip(pairs, right, strict=True) if pair.margin > 0)
-    parts = [part for part in np.array_split(np.arange(len(known)), 3) if len(part)]
+    known = sorted(
+        ((pair.margin, found) for pair, found in zip(pairs, right, strict=True) if pair.margin > 0),
+        key=lambda one: one[0],
+    )
+    margins = [margin for margin, _ in known]
+    thirds = [-(-len(known) * part // 3) for part in (1, 2, 3) if known]
+    ends = {bisect_right(margins, margins[end - 1]) for end in thirds}
+    parts = [range(low, high) for low, high in pairwise([0, *sorted(ends)])]
     return [
         {
             "from": known[part[0]][0],

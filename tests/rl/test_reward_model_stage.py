@@ -355,6 +355,17 @@ def test_the_report_counts_by_length_category_and_margin() -> None:
     assert pair_report([])["accuracy"] is None
 
 
+def test_pairs_of_one_margin_stay_together_in_the_report() -> None:
+    """A verdict of 0 or 1 knows one margin: parts of it would be sorted by nothing."""
+    ones = [judged(0.0, 1.0, (1, 2), margin=1.0), *[judged(1.0, 0.0, (1, 2), margin=1.0)] * 5]
+    assert [(p["count"], p["accuracy"]) for p in pair_report(ones)["by_margin"]] == [
+        (6, pytest.approx(5 / 6))
+    ]
+    found = pair_report([*ones, judged(1.0, 0.0, (1, 2), margin=2.0)])["by_margin"]
+    assert [(p["from"], p["to"], p["count"]) for p in found] == [(1.0, 1.0, 6), (2.0, 2.0, 1)]
+    assert pair_report([judged(1.0, 0.0, (1, 2))])["by_margin"] == []
+
+
 def test_calibration_compares_what_was_said_with_what_was() -> None:
     found = calibration([0.95, 0.95, 0.15, 1.0], [1.0, 0.0, 0.0, 1.0])
     assert [(round(p["said"], 3), round(p["was"], 3), p["count"]) for p in found["curve"]] == [
