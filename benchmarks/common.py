@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -162,7 +163,13 @@ def finish(options: argparse.Namespace, before: dict[str, Any], figures: dict[st
     print(f"load of the machine: {before['load'][0]} before, {after[0]} after")
     if options.json is not None:
         whole = {"command": _command(), "machine": {**before, "load_after": after}, "figures": figures}
-        options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(whole, indent=1, ensure_ascii=False)
+        text = re.sub(
+            r"\[[-+.\de,\s]+\]",
+            lambda found: f"[{', '.join(found[0][1:-1].split())}]".replace(",,", ","),
+            text,
+        )
+        options.json.write_text(text + "\n", encoding="utf-8")  # rounds on one line
 
 
 def _command() -> str:

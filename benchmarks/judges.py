@@ -227,6 +227,7 @@ def main() -> None:
         "instructions": instructions(given.data),
         "tool_calls": tool_calls(given.data),
         "code": asyncio.run(code(given.data, given.seconds)),
+        "peers": {} if given.alone else {peer.name: list(peer.packages) for peer in PEERS},
     }
     finish(given, before, figures)
 
