@@ -1,24 +1,25 @@
-"""How much of vLLM multi-turn episodes use: the calculator's, against the same requests sent as plain prompts.
+"""How much of vLLM multi-turn episodes use, against the same requests sent as plain prompts.
 
-An embedded model is warmed up on demonstrations until it writes tool calls, and plays episodes on vLLM in this
-process: environment, parsing, calculator and bookkeeping included. Then the same vLLM gets every request of these
-episodes at once, as it would from its own `LLM.generate`: the same prompts, the same numbers of tokens. The prefix
-cache is empty at the beginning of both.
+A model plays episodes on vLLM in this process: environment, parsing, tools and bookkeeping included. The embedded
+model, warmed up on demonstrations until it writes tool calls, plays the calculator; SmolLM2 guesses numbers as it
+comes, four turns at most. Then the same vLLM gets every request of these episodes at once, as from its own
+`LLM.generate`: the same prompts, numbers of tokens and parameters. The prefix cache is empty before both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from common import ratios
 
 from quintain.envs import registry
+from quintain.envs.base import TextEnv
 from quintain.rl.chat import ChatCodec
-from quintain.rl.config import Config, ModelConfig, VllmConfig, load_config
+from quintain.rl.config import Config, ModelConfig, RolloutConfig, VllmConfig, load_config
 from quintain.rl.engines.scripted import DemonstratorEngine
 from quintain.rl.engines.vllm import VllmEngine
 from quintain.rl.models import load_model, read_template
@@ -28,8 +29,10 @@ from quintain.rl.seeds import derive
 from quintain.rl.stages.sft import warm_start
 from quintain.rl.trajectory import Trajectory
 
+T = TypeVar("T")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "calculator_agent.toml"
-SEQUENCES = 64
+PLACES = {"tiny": 64, "smollm2": 16}
+"""Sequences of a batch: fewer than episodes, so that some always wait."""
 
 
 def warmed_up(steps: int) -> tuple[Any, Any, Config]:
@@ -48,17 +51,11 @@ def warmed_up(steps: int) -> tuple[Any, Any, Config]:
 
 def plainly(engine: VllmEngine, played: Sequence[Trajectory]) -> int:
     """Send every request of the episodes at once, and return how many tokens came back."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
     inner = engine._engine
     number = 0
     for trajectory in played:
         for turn in trajectory.turns:
-            parameters = SamplingParams(
-                max_tokens=turn.end - turn.start, temperature=1.0, ignore_eos=True, logprobs=0, detokenize=False,
-                seed=number, output_kind=RequestOutputKind.FINAL_ONLY,
-            )  # fmt: skip
+            parameters = engine._parameters(max_tokens=turn.end - turn.start, temperature=1.0, seed=number)
             prompt = {"prompt_token_ids": list(trajectory.ids[: turn.start])}
             inner.add_request(f"plain-{number}", prompt, parameters)
             number += 1
@@ -70,57 +67,76 @@ def plainly(engine: VllmEngine, played: Sequence[Trajectory]) -> int:
     return tokens
 
 
-def compare(name: str, episodes: int, rounds: int) -> dict[str, Any]:
-    """Play episodes and send their requests, in turn; return the best rates of each."""
-    config = load_config(EXAMPLE)
+def setting(name: str) -> tuple[Any, Any, str | None, TextEnv, RolloutConfig, int]:
+    """Return model, tokenizer, chat template, environment, limits and context length."""
     if name == "tiny":
         model, tokenizer, config = warmed_up(60)
-        template, context = None, 512
-        limits = config.rollout
-    else:
-        settings = ModelConfig(path="smollm2", dtype="bfloat16", device="cpu")
-        model, tokenizer = load_model(settings, seed=0)
-        template, context = read_template(settings), 1024
-        limits = config.rollout.model_copy(update={"turn_tokens": 48, "episode_tokens": 700})
+        env = registry.make(config.env.id, **config.env.kwargs)
+        return model, tokenizer, None, env, config.rollout, 512
+    settings = ModelConfig(path="smollm2", dtype="bfloat16", device="cpu")
+    model, tokenizer = load_model(settings, seed=0)
+    env = registry.make("quintain/GuessNumber-v0", max_turns=4)
+    limits = RolloutConfig(turn_tokens=96, episode_tokens=900)
+    return model, tokenizer, read_template(settings), env, limits, 1024
+
+
+def compare(name: str, episodes: int, rounds: int) -> dict[str, Any]:
+    """Play episodes and send their requests, in turn; return the best rates of each."""
+    model, tokenizer, template, env, limits, context = setting(name)
     codec = ChatCodec(tokenizer, template)
-    env = registry.make(config.env.id, **config.env.kwargs)
     options = VllmConfig(kv_cache_gb=0.5, max_model_len=context)
-    engine = VllmEngine(model, tokenizer, options, max_sessions=SEQUENCES)
+    engine = VllmEngine(model, tokenizer, options, max_sessions=PLACES[name])
     starts = [
         Start(f"e{n}", n // 8, derive(2, n // 8), sampler_seed=derive(2, "s", n)) for n in range(episodes)
     ]
+    steps, step = [0], engine._engine.step
+
+    def counted() -> Any:
+        steps[0] += 1
+        return step()
+
+    engine._engine.step = counted
 
     async def play(count: int) -> list[Trajectory]:
         found = await rollout(env, engine, codec, starts[:count], limits, breaker=True)
         raise_if_ungraded(found, 0)
         return found
 
-    rates: dict[str, list[tuple[float, float]]] = {"episodes": [], "plain": []}
+    def measured(work: Callable[[], T]) -> tuple[T, dict[str, float]]:
+        """Return what `work` returns, and what it cost: seconds, and of this thread; steps of the engine."""
+        assert engine._engine.reset_prefix_cache()
+        steps[0] = 0
+        cpu, wall, here = time.process_time(), time.perf_counter(), time.thread_time()
+        found = work()
+        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        return found, {**spent, "here": time.thread_time() - here, "steps": steps[0]}
+
+    ours, plain = [], []
     with asyncio.Runner() as runner:
         plainly(engine, runner.run(play(min(episodes, 8))))
         for _ in range(rounds):
-            assert engine._engine.reset_prefix_cache()
-            cpu, wall = time.process_time(), time.perf_counter()
-            played = runner.run(play(episodes))
-            spent = time.perf_counter() - wall, time.process_time() - cpu
-            tokens = sum(t.sampled_tokens for t in played)
-            rates["episodes"].append((tokens / spent[0], tokens / spent[1]))
-            assert engine._engine.reset_prefix_cache()
-            cpu, wall = time.process_time(), time.perf_counter()
-            assert plainly(engine, played) == tokens
-            spent = time.perf_counter() - wall, time.process_time() - cpu
-            rates["plain"].append((tokens / spent[0], tokens / spent[1]))
+            played, cost = measured(lambda: runner.run(play(episodes)))
+            ours.append(cost)
+            tokens, cost = measured(lambda played=played: plainly(engine, played))
+            plain.append(cost)
+            assert tokens == sum(t.sampled_tokens for t in played)
         runner.run(engine.close())
-    best = {side: (max(r[0] for r in found), max(r[1] for r in found)) for side, found in rates.items()}
+    best = {
+        side: {what: min(cost[what] for cost in found) for what in ("wall", "cpu", "here", "steps")}
+        for side, found in (("episodes", ours), ("plain", plain))
+    }
     return {
         "model": name,
         "episodes": episodes,
         "requests": sum(len(t.turns) for t in played),
         "tokens": tokens,
-        "episodes_tokens_per_s": best["episodes"][0],
-        "plain_tokens_per_s": best["plain"][0],
-        "episodes_tokens_per_cpu_s": best["episodes"][1],
-        "plain_tokens_per_cpu_s": best["plain"][1],
-        "utilisation_wall": ratios(*([wall for wall, _ in rates[side]] for side in ("episodes", "plain"))),
-        "utilisation_cpu": ratios(*([cpu for _, cpu in rates[side]] for side in ("episodes", "plain"))),
+        "episodes_tokens_per_s": tokens / best["episodes"]["wall"],
+        "plain_tokens_per_s": tokens / best["plain"]["wall"],
+        "episodes_tokens_per_cpu_s": tokens / best["episodes"]["cpu"],
+        "plain_tokens_per_cpu_s": tokens / best["plain"]["cpu"],
+        "episodes_steps": best["episodes"]["steps"],
+        "plain_steps": best["plain"]["steps"],
+        "event_loop_cpu": best["episodes"]["here"] / best["episodes"]["cpu"],
+        "utilisation_wall": ratios([cost["wall"] for cost in plain], [cost["wall"] for cost in ours]),
+        "utilisation_cpu": ratios([cost["cpu"] for cost in plain], [cost["cpu"] for cost in ours]),
     }

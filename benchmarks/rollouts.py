@@ -3,7 +3,7 @@
     python benchmarks/rollouts.py overhead        # the framework alone: 20 s
     python benchmarks/rollouts.py tools           # a slow tool, beside TRL's tool loop: 2 minutes
     python benchmarks/rollouts.py generate        # the transformers engine, beside padded model.generate: 6 minutes
-    python benchmarks/rollouts.py vllm            # multi-turn episodes, beside plain prompts to vLLM: 4 minutes
+    python benchmarks/rollouts.py vllm            # multi-turn episodes, beside plain prompts to vLLM: 7 minutes
 
 `overhead`: CPU time of one step (one reply and its answer) with the scripted engine, where nothing is sampled and the
 environment only answers a text, so what is left is ours; and the memory of 1,000 episodes in flight. The other parts
@@ -189,15 +189,27 @@ def generate(rounds: int) -> dict[str, Any]:
 def vllm(rounds: int) -> dict[str, Any]:
     from engine_use import compare
 
-    found = compare("tiny", 192, rounds)
-    rows = [
-        ("episodes", found["episodes_tokens_per_s"], found["episodes_tokens_per_cpu_s"]),
-        ("the same requests as plain prompts", found["plain_tokens_per_s"], found["plain_tokens_per_cpu_s"]),
-        ("episodes / plain", ratio(found["utilisation_wall"]), ratio(found["utilisation_cpu"])),
-    ]
-    title = f"{found['episodes']} calculator episodes, {found['requests']} requests, on vLLM"
-    table(title, ("", "tokens/s, wall", "tokens/CPU-s"), rows)
-    return found
+    both = {"tiny": compare("tiny", 192, rounds), "smollm2": compare("smollm2", 48, min(rounds, 2))}
+    for found in both.values():
+        rows = [
+            (
+                "episodes",
+                found["episodes_tokens_per_s"],
+                found["episodes_tokens_per_cpu_s"],
+                found["episodes_steps"],
+            ),
+            (
+                "the same requests as plain prompts",
+                found["plain_tokens_per_s"],
+                found["plain_tokens_per_cpu_s"],
+                found["plain_steps"],
+            ),
+            ("episodes / plain", ratio(found["utilisation_wall"]), ratio(found["utilisation_cpu"]), ""),
+        ]
+        title = f"{found['model']}, {found['episodes']} episodes, {found['requests']} requests, on vLLM"
+        table(title, ("", "tokens/s, wall", "tokens/CPU-s", "steps of vLLM"), rows)
+        print(f"of the processor time of the episodes on the event loop: {found['event_loop_cpu']:.1%}\n")
+    return both
 
 
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {

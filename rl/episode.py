@@ -184,11 +184,12 @@ async def _play(
     record: _Record,
     info: dict[str, Any],
 ) -> tuple[Score, StopReason]:
-    opening = await stage.areset(start.seed, start.task, shown=isinstance(engine, Onlooker))
+    onlooker = engine if isinstance(engine, Onlooker) else None
+    opening = await stage.areset(start.seed, start.task, shown=onlooker is not None)
     schemas = opening.schemas
     sampler_seed = start.seed if start.sampler_seed is None else start.sampler_seed
-    if isinstance(engine, Onlooker):
-        engine.look(start.id, stage.played)
+    if onlooker is not None:
+        onlooker.look(start.id, stage.played)
     record.messages.extend(opening.messages)
     record.given(codec.prompt(record.messages, schemas))
     while True:

@@ -13,6 +13,8 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +24,7 @@ from ...tools.errors import UserError
 from ..adapters import save_whole, whole_weights
 from ..config import VllmConfig
 from .base import Completion, EngineError, FinishReason, Sampling, check_request
-from .worker import Worker
+from .worker import Worker, came
 
 T = TypeVar("T")
 
@@ -31,6 +33,10 @@ CLOSE_S = 60.0
 
 PREFILL_TOKENS = 4096
 """On a CPU: at most this many prompt tokens in one step, or one whole prompt."""
+
+CPU_BLOCK = 32
+"""On a CPU: tokens of a block of the key-value cache, the fewest that vLLM's kernels take. The prefix cache holds whole
+blocks, and with vLLM's 128 a turn of a conversation finds little of the one before."""
 
 
 class VllmEngine:
@@ -62,7 +68,8 @@ class VllmEngine:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the learner shares the cores
         try:
-            from vllm import EngineArgs, LLMEngine
+            from vllm import EngineArgs, LLMEngine, SamplingParams
+            from vllm.sampling_params import RequestOutputKind
         except ImportError as error:
             raise UserError(
                 f"engine.kind = 'vllm' needs vLLM ({error}); pip install 'quintain[vllm]' on a GPU machine, "
@@ -80,6 +87,15 @@ class VllmEngine:
             )
         self._vocabulary = int(model.config.get_text_config().vocab_size)
         self._step_s, self._may_sleep, self._asleep = config.step_s, config.sleep, False
+        self._places = max_sessions
+        self._parameters: Callable[..., Any] = partial(
+            SamplingParams,
+            ignore_eos=True,  # the stop ids say it all
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,  # each request has its own
+        )
         self._failure: EngineError | None = None
         self._thread = Worker("quintain-vllm")
         self._futures: dict[str, asyncio.Future[Completion]] = {}
@@ -102,6 +118,7 @@ class VllmEngine:
                     gpu_memory_utilization=config.gpu_memory_utilization,
                     kv_cache_memory_bytes=int(config.kv_cache_gb * 2**30) if on_cpu else None,
                     enable_prefix_caching=True,
+                    block_size=CPU_BLOCK if on_cpu else None,
                     # vLLM 0.32 winds a request's generator back after a part of a prompt, which no CPU generator can.
                     enable_chunked_prefill=False if on_cpu else None,
                     max_num_batched_tokens=max(PREFILL_TOKENS, self.context_length) if on_cpu else None,
@@ -111,7 +128,9 @@ class VllmEngine:
                     enable_sleep_mode=config.sleep,
                     seed=seed,
                 )
-                return LLMEngine.from_engine_args(arguments)
+                engine = LLMEngine.from_engine_args(arguments)
+                engine.set_weight_version("0")
+                return engine
 
         try:
             self._engine = self._thread.submit(start).result()
@@ -123,21 +142,14 @@ class VllmEngine:
         self, ids: Sequence[int], sampling: Sampling, *, session: str | None = None
     ) -> Completion:
         """Sample a completion of `ids`; see `Engine.generate`. vLLM's prefix cache knows sessions by their tokens."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         self._raise_if_dead()
         check_request(ids, sampling, self.context_length, self._vocabulary)
         await self._wake()
-        parameters = SamplingParams(
+        parameters = self._parameters(
             max_tokens=min(sampling.max_tokens, self.context_length - len(ids)),
             temperature=sampling.temperature,
             seed=None if sampling.seed is None else sampling.seed % 2**31,
             stop_token_ids=list(sampling.stop_ids),
-            ignore_eos=True,  # the stop ids say it all
-            logprobs=0,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         loop = asyncio.get_running_loop()
         self._count += 1
@@ -161,9 +173,13 @@ class VllmEngine:
         """Hand `model`'s weights over and forget what the old ones cached."""
         if self._futures:
             raise EngineError("weights can only change while no completion is being sampled")
+        await self.swap(model, version)
+
+    async def swap(self, model: PreTrainedModel, version: int) -> None:
+        """Take over weights between two steps, in the middle of completions too; see `InFlight.swap`."""
         self._raise_if_dead()
         await self._wake()
-        await self._within(self._reload, model)
+        await self._within(self._reload, model, version)
         self.version = version
 
     async def sleep(self) -> None:
@@ -192,13 +208,15 @@ class VllmEngine:
                 await self._thread.run(_shut_down, engine, seconds=CLOSE_S)
             self._thread.stop()
 
-    def _reload(self, model: PreTrainedModel) -> None:
+    def _reload(self, model: PreTrainedModel, version: int) -> None:
         # With every name, also that of a head tied to the embedding: on a CPU vLLM keeps a packed copy of the head,
         # and remakes it only when the head's own name comes by.
         weights = list(whole_weights(model).items())
         self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-        if not self._engine.reset_prefix_cache():
+        # Running requests wait in line again: the next step computes all their tokens with the new weights.
+        if not self._engine.reset_prefix_cache(reset_running_requests=True):
             raise EngineError("vLLM kept its prefix cache: what it holds was computed by the old weights")
+        self._engine.set_weight_version(str(version))
 
     async def _wake(self) -> None:
         """Take the GPU's memory back."""
@@ -207,10 +225,14 @@ class VllmEngine:
             await self._within(self._engine.wake_up)
 
     async def _within(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run a step on the engine's thread. One that fails or takes too long leaves an engine that is of no use."""
+        """Run work on the engine's thread; see `_done`."""
+        return await self._done(self._thread.submit(work, *arguments))
+
+    async def _done(self, work: Future[T]) -> T:
+        """Wait for the engine's thread. Work that fails or takes too long leaves an engine that is of no use."""
         cause: Exception
         try:
-            return await self._thread.run(work, *arguments, seconds=self._step_s)
+            return await came(work, self._step_s)
         except TimeoutError as error:
             why = f"vLLM has not come back within {self._step_s:g} s (engine.vllm.step_s)"
             failure, cause = EngineError(why, "timeout"), error
@@ -228,20 +250,26 @@ class VllmEngine:
             ) from self._failure
 
     async def _run(self) -> None:
-        """Step while requests are under way. A failure goes to all of them."""
+        """Step while requests are under way. A failure goes to all of them.
+
+        Where more of them wait than have a place in the batch, the next step begins before replies are handed out, and
+        episodes go on while it computes. Else they come first, so that their next turn is in the next step.
+        """
+        replies: list[Any] = []
         try:
             while self._futures:
                 new, self._new = self._new, {}
-                refused, outputs = await self._within(self._step, new)
+                step = self._thread.submit(self._step, new)
+                self._hand_out(replies)
+                refused, replies = await self._done(step)
                 for request, error in refused.items():
                     future = self._futures.pop(request, None)
                     if future is not None and not future.done():
                         future.set_exception(EngineError(f"vLLM refuses the request: {error}", "rejected"))
-                for output in outputs:
-                    self._finish(output)
-                await asyncio.sleep(
-                    0
-                )  # episodes whose reply is ready go on: their next turn is in the next step
+                if replies and len(self._futures) - len(replies) < self._places:
+                    self._hand_out(replies)
+                    replies = []
+                    await asyncio.sleep(0)
         except Exception as error:
             failure = error if isinstance(error, EngineError) else EngineError(f"vLLM failed: {error}")
             self._failure = self._failure or failure
@@ -264,6 +292,10 @@ class VllmEngine:
                 refused[request] = error
         return refused, list(self._engine.step())
 
+    def _hand_out(self, replies: Sequence[Any]) -> None:
+        for reply in replies:
+            self._finish(reply)
+
     def _finish(self, output: Any) -> None:
         future = self._futures.get(output.request_id)
         if future is None or not output.finished:
@@ -275,7 +307,11 @@ class VllmEngine:
         ids = list(sampled.token_ids)
         logprobs = [entry[token].logprob for entry, token in zip(sampled.logprobs, ids, strict=True)]
         finish = FinishReason.STOP if sampled.finish_reason == "stop" else FinishReason.LENGTH
-        future.set_result(Completion(ids, logprobs, finish, self.version))
+        versions = [
+            int(span.version) for span in sampled.weight_versions for _ in range(span.start, span.end)
+        ]
+        mixed = versions if versions[0] != versions[-1] else ()
+        future.set_result(Completion(ids, logprobs, finish, versions[-1], mixed))
 
 
 def _shut_down(engine: Any) -> None:

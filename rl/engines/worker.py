@@ -39,15 +39,8 @@ class Worker:
         return future
 
     async def run(self, work: Callable[..., T], *arguments: Any, seconds: float | None = None) -> T:
-        """Return what `work` returns, or raise what it raises. A cancellation leaves it be.
-
-        Raises `TimeoutError` after `seconds`; the work goes on, and what is given later waits for it.
-        """
-        step = asyncio.wrap_future(self.submit(work, *arguments))
-        done, _ = await asyncio.wait({step}, timeout=seconds)
-        if not done:
-            raise TimeoutError
-        return step.result()
+        """Return what `work` returns, or raise what it raises; see `came`."""
+        return await came(self.submit(work, *arguments), seconds)
 
     def stop(self) -> None:
         """End the thread after what it was given."""
@@ -56,3 +49,15 @@ class Worker:
     def _run(self) -> None:
         while (do := self._todo.get()) is not None:
             do()
+
+
+async def came(work: Future[T], seconds: float | None = None) -> T:
+    """Return what `work` on a thread returns, or raise what it raises. A cancellation leaves it be.
+
+    Raises `TimeoutError` after `seconds`; the work goes on, and what its thread is given later waits for it.
+    """
+    step = asyncio.wrap_future(work)
+    done, _ = await asyncio.wait({step}, timeout=seconds)
+    if not done:
+        raise TimeoutError
+    return step.result()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,15 @@ pytest.importorskip(
 from quintain.envs.library.calculator import Calculator
 from quintain.rl.adapters import add_adapter
 from quintain.rl.chat import ChatCodec
-from quintain.rl.config import LoraConfig, RlConfig, RolloutConfig, TinyModelConfig, VllmConfig
+from quintain.rl.config import Config, LoraConfig, RlConfig, RolloutConfig, TinyModelConfig, VllmConfig
 from quintain.rl.credit import Credit
-from quintain.rl.engines.base import Completion, EngineError, FinishReason, Sampling
+from quintain.rl.engines.base import Completion, EngineError, FinishReason, InFlight, Sampling
 from quintain.rl.engines.vllm import VllmEngine
 from quintain.rl.learner import Learner
+from quintain.rl.metrics import read_metrics
 from quintain.rl.rollout import Start, rollout
 from quintain.rl.tiny import build_model
+from quintain.rl.train import train
 from quintain.tools.errors import UserError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -139,6 +143,34 @@ def test_prompts_that_fill_more_than_a_step_are_sampled_with_their_seeds(at_star
         agrees(model, prompt, completion)
 
 
+@pytest.mark.parametrize(
+    ("requests", "happens"),
+    [(24, ["step", "step", "reply"]), (8, ["step", "reply", "step"])],
+    ids=["more wait: replies do not hold the batch up", "none waits: the next turn joins the next step"],
+)
+def test_when_replies_are_handed_out(at_start, monkeypatch, requests: int, happens: list[str]):
+    """Eight have a place; the first asks for one token, all others for four."""
+    engine, run, _ = at_start
+    order: list[str] = []
+    submit = engine._thread.submit
+
+    def seen(work, *arguments):
+        order.append("step")
+        return submit(work, *arguments)
+
+    async def ask(n: int) -> None:
+        await engine.generate(PROMPT[n:], sampling(4 if n else 1, seed=n))
+        order.append("reply")
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(ask(n) for n in range(requests)))
+
+    monkeypatch.setattr(engine._thread, "submit", seen)
+    run(all_of_them())
+    assert order[:3] == happens
+    assert order.count("reply") == requests
+
+
 def test_the_stop_token_ends_a_completion_and_belongs_to_it(at_start):
     engine, run, _ = at_start
     free = run(engine.generate(PROMPT, sampling(12, temperature=0.0)))
@@ -146,6 +178,19 @@ def test_the_stop_token_ends_a_completion_and_belongs_to_it(at_start):
     found = run(engine.generate(PROMPT, sampling(12, temperature=0.0, stop=(stop,))))
     assert found.ids == free.ids[: free.ids.index(stop) + 1]
     assert (found.finish, free.finish) == (FinishReason.STOP, FinishReason.LENGTH)
+
+
+def test_a_short_next_turn_finds_the_one_before_in_the_prefix_cache(at_start):
+    engine, run, _ = at_start
+    cached = []
+    finish = engine._finish
+    engine._finish = lambda output: (cached.append(output.num_cached_tokens), finish(output))
+    try:
+        first = run(engine.generate(PROMPT, sampling(30)))
+        run(engine.generate([*PROMPT, *first.ids, 70, 71], sampling(2)))
+    finally:
+        engine._finish = finish
+    assert cached[-1] == 64  # of 72, in whole blocks of 32
 
 
 def test_a_prompt_that_fills_the_context_is_refused(at_start):
@@ -238,6 +283,63 @@ def test_an_adapter_reaches_the_sampler_each_time_it_changes(at_start, tokenizer
             agrees(model, PROMPT, found)
 
 
+def test_a_token_in_flight_is_of_the_version_that_it_names(at_start):
+    """Each token's log-probability is that of its version's weights, given all tokens before it.
+
+    Eight have a place in the batch, so four of these begin with the new weights.
+    """
+    engine, run, old = at_start
+    assert isinstance(engine, InFlight)
+    new = copy.deepcopy(old)
+    with torch.no_grad():
+        for n, parameter in enumerate(new.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(n))
+            parameter.add_(0.2 * parameter.std().nan_to_num() * noise)
+
+    async def play() -> list[Completion]:
+        asked = [asyncio.ensure_future(engine.generate(PROMPT[n:], sampling(30, n))) for n in range(7)]
+        await engine.generate(PROMPT, sampling(10))
+        asked += [asyncio.ensure_future(engine.generate(PROMPT[n:], sampling(30, n))) for n in range(7, 12)]
+        await engine.swap(new, 5)
+        return await asyncio.gather(*asked)
+
+    alone = run(engine.generate(PROMPT, sampling(30, 0)))
+    found = run(play())
+    for n, said in enumerate(found):
+        versions = list(said.versions) or [said.version] * 30
+        first = versions.index(5)
+        assert said.version == 5
+        assert versions == [0] * first + [5] * (30 - first)
+        assert 10 <= first < 30 if n < 7 else first <= 2
+        ids = [*PROMPT[n:], *said.ids]
+        begin = len(PROMPT[n:])
+        own = logprobs_of(old, ids, begin)[:first] + logprobs_of(new, ids, begin)[first:]
+        assert list(said.logprobs) == pytest.approx(own, abs=1e-4)
+    first = list(found[0].versions).index(5)
+    assert found[0].ids[:first] == alone.ids[:first]
+    ids = [*PROMPT, *found[0].ids, 50]
+    later = run(engine.generate(ids, sampling(4)))  # nothing stale is cached
+    assert (later.version, later.versions) == (5, ())
+    agrees(new, ids, later)
+
+
+def test_after_weights_in_flight_a_completion_draws_on_where_it_was(at_start):
+    """The same weights once more: every token is computed again, and none is drawn otherwise."""
+    engine, run, model = at_start
+
+    async def play(swaps: int) -> list[Completion]:
+        asked = [asyncio.ensure_future(engine.generate(PROMPT[n:], sampling(30, n))) for n in range(4)]
+        for version in range(1, swaps + 1):
+            await engine.generate(PROMPT, sampling(5))
+            await engine.swap(model, version)
+        return await asyncio.gather(*asked)
+
+    left = run(play(0))
+    found = run(play(3))
+    assert [c.ids for c in found] == [c.ids for c in left]
+    assert {version for c in found for version in c.versions} == {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize(
     ("ids", "stop", "says"),
     [([40, 320], (), "token 320 among the prompt"), ([40], (900,), "token 900 among the stop tokens")],
@@ -307,3 +409,27 @@ def test_a_request_that_is_cancelled_at_once_leaves_the_weights_free_to_change(a
 def test_the_cpu_build_says_that_it_cannot_sleep(fixed_model, tokenizer):
     with pytest.raises(UserError, match=r"engine\.vllm\.sleep .* vLLM on a CPU cannot sleep"):
         VllmEngine(fixed_model, tokenizer, VllmConfig(sleep=True))
+
+
+def test_a_run_with_weights_in_flight_trains_on_tokens_that_are_young_enough(tmp_path: Path):
+    config = Config.model_validate(
+        {
+            "threads": 1,
+            "env": {"id": "quintain/Calculator-v0", "kwargs": {"max_turns": 2}},
+            "run": {"checkpoint_every": 4},
+            "model": {
+                "device": "cpu",
+                "tiny": {"layers": 1, "width": 64, "heads": 2, "kv_heads": 2, "mlp": 32, "vocabulary": 300}
+                | {"context": 256},
+            },
+            "rollout": {"turn_tokens": 60, "episode_tokens": 256},
+            "eval": {"problems": 2, "every": 4, "samples": 0},
+            "engine": {"kind": "vllm", "max_sessions": 8, "vllm": {"kv_cache_gb": 0.1}},
+            "rl": {"steps": 4, "groups": 4, "group_size": 4, "staleness": 1, "in_flight": True, "lr": 1e-3},
+        }
+    )
+    train(config, tmp_path)
+    found = [record for record in read_metrics(tmp_path / "metrics.jsonl") if record.phase == "rl"]
+    assert [record.step for record in found] == [1, 2, 3, 4]
+    assert all(0 <= record.metrics["staleness"] <= 1 for record in found)
+    assert found[0].metrics["sampler_mismatch"] < 1e-3  # all of it by the weights that it learns with
