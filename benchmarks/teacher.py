@@ -1,6 +1,6 @@
 """What a teacher costs: a learner's step on multi-turn episodes of SmolLM2-135M, without one and with one of its size.
 
-    python benchmarks/teacher.py                # 4 minutes
+    python benchmarks/teacher.py
 
 The episodes are those of `learner`. Each side takes its steps in a process of its own, whose CPU seconds and peak
 memory above the loaded weights (the teacher's included) are compared. There is no generation: it costs all the same.

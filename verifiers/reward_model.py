@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from ..tools.chat import Message, user
@@ -37,7 +38,8 @@ class RewardModel(Verifier):
     """
 
     model: str | list[str]
-    """A folder or an id that `AutoModelForSequenceClassification` loads, with one output; or several of them."""
+    """A folder or an id that `AutoModelForSequenceClassification` loads, with one output; or several of them, or the
+    folder of an ensemble."""
     pessimism: float = 0.0
     """Standard deviations among the models that are taken off."""
     steps: Literal["", "minimum", "last", "mean"] = ""
@@ -90,8 +92,9 @@ class RewardModel(Verifier):
 
     @property
     def paths(self) -> list[str]:
-        """The models, one or several."""
-        return [self.model] if isinstance(self.model, str) else list(self.model)
+        """The models, one or several; a folder of members, as an ensemble is written, stands for them."""
+        named = [self.model] if isinstance(self.model, str) else list(self.model)
+        return [path for name in named for path in members_of(name)]
 
     def score(self, episode: Episode) -> Score:
         """Judge one conversation."""
@@ -265,6 +268,15 @@ def logits_at(model: Any, ids_BT: Any, mask_BT: Any, ends: Sequence[Sequence[int
     rows = torch.tensor([row for row, places in enumerate(ends) for _ in places], device=hidden.device)
     places = torch.tensor([place for found in ends for place in found], device=hidden.device)
     return head(hidden[rows, places])[:, 0]
+
+
+def members_of(path: str) -> list[str]:
+    """Return the models in a folder of members `0`, `1` ...; the path itself where it is no such folder."""
+    folder = Path(path)
+    if not (folder / "0" / "config.json").is_file() or (folder / "config.json").is_file():
+        return [path]
+    found = sorted(int(one.name) for one in folder.iterdir() if one.name.isdigit())
+    return [str(folder / str(number)) for number in found]
 
 
 def conversation(episode: Episode) -> list[Message]:

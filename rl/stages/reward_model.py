@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ..config import ModelConfig
 from ..metrics import Event
 from ..models import SMOLLM2, TINY, load_model, pick_device, read_template, smollm2_folder
 from ..seeds import derive, generator
+from .chat_rows import Rows
 from .fit import Task, Trainee, fit
 from .reward_model_config import RewardModelConfig
 from .reward_report import JudgedPair, label_report, pair_report
@@ -49,16 +50,16 @@ def run_stage(run: StageRun[RewardModelConfig]) -> None:
     Raises `UserError` for rows, a model or a tokenizer that cannot be used.
     """
     config = run.config
+    if config.members > 1:
+        from .reward_ensemble import train_members
+
+        train_members(run)
+        return
     run.tell(Event("prepare", 0, 0, message=f"model {config.model.path}"))
     model, tokenizer, template = load_reward_model(config)
-    context = int(model.config.get_text_config().max_position_embeddings)
-    longest = min(config.rows.max_tokens or context, context)
-    rows = read_reward_rows(config, tokenizer, longest)
+    rows, learned, held_out = split_rows(config, model, tokenizer)
     if rows.skipped:
         run.tell(Event("prepare", 0, 0, message=rows.report()))
-    learned, held_out = split(rows.kept, lambda row: row.group, config.rows.held_out, config.seed)
-    if not learned:
-        raise UserError(f"data.path: {config.data.path}: no row is left to learn from; lower rows.held_out")
     if config.bootstrap:
         drawn = generator(config.seed, "bootstrap").integers(len(learned), size=len(learned))
         learned = [learned[place] for place in drawn]
@@ -81,13 +82,33 @@ def run_stage(run: StageRun[RewardModelConfig]) -> None:
     found["rows"] = {"learned": len(learned), "held_out": len(held_out), "left_out": rows.counts()}
     found["logits"] = {"mean": scale[0], "deviation": scale[1]}
     write_atomically(run.folder / REPORT, json.dumps(found, indent=2) + "\n")
-    told = {
-        name: float(found[name]) for name in ("accuracy", "low", "high", "auc") if found.get(name) is not None
-    }
-    error = found["calibration"]["error"]
-    told |= {} if error is None else {"calibration_error": float(error)}
+    told = headline(found)
     if told:
         run.tell(Event("check", last.step, last.step, told, message="held-out rows"))
+
+
+def headline(found: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a report that are told as metrics."""
+    names = ("accuracy", "low", "high", "auc")
+    told = {name: float(found[name]) for name in names if found.get(name) is not None}
+    error = found["calibration"]["error"]
+    return told | ({} if error is None else {"calibration_error": float(error)})
+
+
+def split_rows(
+    config: RewardModelConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Rows[RewardRow], list[RewardRow], list[RewardRow]]:
+    """Return what was read, the rows to learn from and those that are held out.
+
+    Raises `UserError` for rows that cannot be used, and where none is left to learn from.
+    """
+    context = int(model.config.get_text_config().max_position_embeddings)
+    rows = read_reward_rows(config, tokenizer, min(config.rows.max_tokens or context, context))
+    seed = config.seed if config.split_seed is None else config.split_seed
+    learned, held_out = split(rows.kept, lambda row: row.group, config.rows.held_out, seed)
+    if not learned:
+        raise UserError(f"data.path: {config.data.path}: no row is left to learn from; lower rows.held_out")
+    return rows, learned, held_out
 
 
 # --- the model
@@ -288,9 +309,13 @@ def report(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[RewardRow]
 ) -> dict[str, Any]:
     """Return what the model knows about rows, in plain JSON data; see `reward_report`."""
-    pad = int(tokenizer.pad_token_id)
+    sides = [side for row in rows for side in row.sides]
+    return report_of(logits_of(model, sides, int(tokenizer.pad_token_id)), rows)
+
+
+def report_of(said: Sequence[Sequence[float]], rows: Sequence[RewardRow]) -> dict[str, Any]:
+    """Return the report of logits that somebody gave the sides of rows, in their order."""
     if not rows or len(rows[0].sides) == 2:
-        said = logits_of(model, [side for row in rows for side in row.sides], pad)
         return pair_report(
             [
                 JudgedPair(
@@ -303,7 +328,6 @@ def report(
                 for at, row in enumerate(rows)
             ]
         )
-    said = logits_of(model, [row.sides[0] for row in rows], pad)
     each = [
         (logit, label, row)
         for row, own in zip(rows, said, strict=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..config_types import CountOrNone, File, NotNegative, Section
+from ..config_types import Count, CountOrNone, File, NotNegative, Section
 from .preference import Ties
 from .stage_config import OptimConfig, RowsConfig, StageConfig
 
@@ -44,8 +44,12 @@ class RewardModelConfig(StageConfig):
     """With pairs: the weight of the squared sum of a pair's logits, to keep them around 0 (arXiv 2312.09244, eq. 2)."""
     frozen_layers: CountOrNone = 0
     """The first blocks that stay as they are, the embeddings with them: less time for a little less fit."""
-    bootstrap: bool = False
-    """Learn from rows drawn with replacement by the seed: members of an ensemble then differ more."""
+    members: Count = 1
+    """Models of an ensemble, with the seeds from `seed` on; all hold out the same rows."""
+    bootstrap: bool | None = None
+    """Learn from rows drawn with replacement by the seed, so that members differ more; none does so with `members`."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """What draws the rows that are held out; none is `seed`."""
 
     @model_validator(mode="after")
     def _goes_together(self) -> RewardModelConfig:

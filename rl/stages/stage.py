@@ -54,6 +54,8 @@ class StageRun(Generic[C]):
     are held out, `eval` for those on an environment."""
     resumed: Checkpoint | None
     """Where a run goes on that was stopped; None at its beginning."""
+    show: Watcher = lambda event: None
+    """Takes events for whoever watches alone, past the run's own metrics."""
     done: int = 0
     """The steps of the whole training, once it is through."""
 
@@ -98,11 +100,11 @@ def run_stage(
     settings = config.model_dump(mode="json")
     with recording(config.run, settings, folder, on_event, position=position) as (log, tell):
         room = importlib.import_module(stage.room, __package__)
-        room.run_stage(StageRun(config, folder, log, tell, last))
-        if stage.makes != MODEL:
+        room.run_stage(StageRun(config, folder, log, tell, last, on_event))
+        saved = checkpoints(folder)
+        if stage.makes != MODEL or (not saved and target.exists()):  # the stage has made it itself
             tell(Event("done", 0, 0, message=str(target)))
             return target
-        saved = checkpoints(folder)
         if not saved:
             raise RuntimeError(f"the stage {config.stage} has left no checkpoint in {folder}")
         publish(saved[-1], target)
@@ -117,14 +119,15 @@ def publish(checkpoint: Checkpoint, target: Path) -> None:
     shutil.copytree(
         checkpoint.path,
         work,
-        copy_function=_linked,
+        copy_function=linked,
         ignore=lambda _, names: [name for name in names if name in (STATE, "shards")],
     )
     shutil.rmtree(target, ignore_errors=True)
     work.rename(target)
 
 
-def _linked(source: str, target: str) -> None:
+def linked(source: str, target: str) -> None:
+    """Make `target` the file `source`, sharing it where the file system can."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
