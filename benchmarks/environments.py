@@ -83,8 +83,9 @@ def collected(rounds: list[dict[str, tuple[str, float]]]) -> list[dict[str, Any]
     return rows
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(figures: dict[str, Any]) -> None:
     """Print a table for each kind of turn."""
+    rows = figures["rows"]
     for kind, (title, _) in KINDS.items():
         lines = [
             (
@@ -96,7 +97,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             if row["kind"] == kind
         ]
         if lines:
-            table(title, ("", "CPU-ms, the least", "/ ours, the middle of the rounds"), lines)
+            table(f"{title}:", ("", "CPU-ms, the least", "/ ours, the middle of the rounds"), lines)
     for row in rows:
         if row["kind"] == "wall":
             print(f"\n{row['what']}: {row['us']['median'] / 1e6:.2f} s of wall time")
@@ -132,9 +133,9 @@ def main() -> None:
             if python is not None:
                 found |= {what: (kind, value) for what, kind, value in played(name, python)}
         rounds.append(found)
-    rows = collected(rounds)
-    show(rows)
-    finish(chosen, before, {"peers": PEERS, "rows": rows})
+    figures = {"peers": PEERS, "rows": collected(rounds)}
+    show(figures)
+    finish(chosen, before, figures)
 
 
 if __name__ == "__main__":

@@ -67,23 +67,23 @@ def math_row(
 
 def math_table(title: str, found: list[dict[str, Any]]) -> None:
     head = (
-        "judge",
-        "right",
-        "passes wrong ones",
-        "fails right ones",
-        "over 5 s",
-        "raised",
-        "CPU ms, median",
-        "p99",
-    )
+        "judge", "answers", "right", "passes wrong ones", "fails right ones", "over 5 s", "raised",
+        "CPU ms, median", "p99",
+    )  # fmt: skip
     lines = [
         (
-            row["judge"], f"{100 * row['right']:.1f} %", row["passes_wrong"], row["fails_right"], row["over_5_s"],
-            row["raised"], row["cpu_ms_median"], f"{row['cpu_ms_p99']:.1f}",
+            row["judge"], row["answers"], f"{100 * row['right']:.1f} %", row["passes_wrong"], row["fails_right"],
+            row["over_5_s"], row["raised"], row["cpu_ms_median"], f"{row['cpu_ms_p99']:.1f}",
         )
         for row in found
     ]  # fmt: skip
-    table(f"{title}, {found[0]['answers']:,} labelled answers", head, lines)
+    table(f"{title.capitalize()}:", head, lines)
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the tables of mathematics."""
+    for title, found in figures["mathematics"].items():
+        math_table(title, found)
 
 
 def written(path: Path) -> list[dict[str, Any]]:

@@ -150,8 +150,8 @@ def ours_fresh(what: str, runs: int, preload: tuple[str, ...], code: str) -> Row
         return timed(what, runs, lambda: pool.run_sync(code), "yes")
 
 
-def throughput(seconds: float, at_once: int) -> tuple[float, float]:
-    """Fresh runs a minute, and processor milliseconds each."""
+def throughput(seconds: float, at_once: int) -> float:
+    """Fresh runs a minute."""
     with open_pool("local", size=at_once) as pool:
 
         async def go() -> int:
@@ -167,9 +167,9 @@ def throughput(seconds: float, at_once: int) -> tuple[float, float]:
             await asyncio.gather(*(keep_on() for _ in range(at_once)))
             return count
 
-        before, started = own_cpu() + tree_cpu(), time.perf_counter()
+        started = time.perf_counter()
         count = asyncio.run(go())
-        return count / (time.perf_counter() - started) * 60, (own_cpu() + tree_cpu() - before) / count * 1000
+        return count / (time.perf_counter() - started) * 60
 
 
 def verifications(seconds: float, at_once: int) -> float:
@@ -194,21 +194,19 @@ def verifications(seconds: float, at_once: int) -> float:
         return asyncio.run(go())
 
 
-def box_memory(count: int) -> tuple[float, float]:
-    """MiB of private memory a box, and seconds to open so many."""
+def box_memory(count: int) -> float:
+    """MiB of private memory a box, of so many that are open."""
     with open_pool("local", limits=Limits(disk_mb=16), spares=0) as pool:
         before = private_mb()
 
-        async def go() -> tuple[float, float]:
-            started = time.perf_counter()
+        async def go() -> float:
             boxes = [await pool.lend() for _ in range(count)]
             for box in boxes:
                 await box.run("pass")
-            took = time.perf_counter() - started
             each = (private_mb() - before) / count
             for box in boxes:
                 await box.aclose()
-            return each, took
+            return each
 
         return asyncio.run(go())
 
@@ -357,19 +355,15 @@ def quotient(rounds: list[list[Row]], ours: str, theirs: str, value: Callable[[R
     return spread(found)
 
 
-def main() -> None:
-    """Measure and print."""
-    options = parser(__doc__)
-    options.add_argument("--runs", type=int, default=100, help="runs a row and round")
-    options.add_argument("--rounds", type=int, default=3, help="rounds of all rows")
-    options.add_argument(
-        "--seconds", type=float, default=10, help="seconds of each measurement of throughput"
-    )
-    options.add_argument("--image", help="also measure Docker, with this image")
-    asked = options.parse_args()
-    before = machine()
-    rounds = measured(asked)
-    rows = collected(rounds)
+QUOTIENTS: dict[str, tuple[str, str, Callable[[Row], float | None], float]] = {
+    "numpy_to_import": (FRESH_NUMPY, NUMPY, lambda row: row.cpu_ms, 0.1),
+    "live_container_to_exec": (LIVE, EXEC, lambda row: row.wall_ms, 0.25),
+}
+"""Ours, theirs, what of it, and the most that is wanted."""
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the table and the rest."""
     lines = [
         (
             row["what"].replace("ours", "**ours**", 1) if row["what"].startswith("ours") else row["what"],
@@ -379,32 +373,40 @@ def main() -> None:
             ratio(row["to_python"]) if "to_python" in row else "–",
             row["isolated"],
         )
-        for row in rows
+        for row in figures["rows"]
     ]
     head = ("", "wall ms, median", "p95", "CPU ms a run", "/ python -I -S -c pass", "isolated")
-    table("A run of untrusted code", head, lines)
-    each_minute, each_cpu = throughput(asked.seconds, 8)
-    checks = verifications(asked.seconds, 8)
-    memory, opening = box_memory(200)
-    print(f"\nFresh runs a minute, 8 at once: {each_minute:,.0f} ({each_cpu:.2f} CPU ms each)")
-    print(f"Verifications of 8 calls a minute, each in a fresh box: {checks:,.0f}")
-    print(
-        f"200 boxes open at once: {memory:.1f} MiB of private memory each; opened, one run each, in {opening:.1f} s"
-    )
+    table("A run of untrusted code:", head, lines)
+    checks = figures["verifications_a_minute"]
+    print(f"\n- fresh runs a minute, 8 at once: {figures['fresh_runs_a_minute']:,.0f}")
+    print(f"- verifications of 8 calls a minute, each in a fresh box: {checks:,.0f}")
+    print(f"- private memory of each of 200 boxes: {figures['mib_a_box']:.1f} MiB")
+    for name, (ours, theirs, _, most) in QUOTIENTS.items():
+        if name in figures:
+            print(f"- {ours} / {theirs}: {ratio(figures[name])} (at most {most})")
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__)
+    options.add_argument("--runs", type=int, default=100, help="runs a row and round")
+    options.add_argument("--rounds", type=int, default=3, help="rounds of all rows")
+    options.add_argument("--seconds", type=float, default=10, help="seconds of a measurement of throughput")
+    options.add_argument("--image", help="also measure Docker, with this image")
+    asked = options.parse_args()
+    before = machine()
+    rounds = measured(asked)
     figures: dict[str, Any] = {
-        "rows": rows,
-        "fresh_runs_a_minute": each_minute,
-        "verifications_a_minute": checks,
-        "mib_a_box": memory,
+        "rows": collected(rounds),
+        "fresh_runs_a_minute": throughput(asked.seconds, 8),
+        "verifications_a_minute": verifications(asked.seconds, 8),
+        "mib_a_box": box_memory(200),
     }
-    for name, ours, theirs, value, most in (
-        ("numpy_to_import", FRESH_NUMPY, NUMPY, lambda row: row.cpu_ms, 0.1),
-        ("live_container_to_exec", LIVE, EXEC, lambda row: row.wall_ms, 0.25),
-    ):
+    for name, (ours, theirs, value, _) in QUOTIENTS.items():
         found = quotient(rounds, ours, theirs, value)
         if found is not None:
             figures[name] = found
-            print(f"{ours} / {theirs}: {ratio(found)} (at most {most})")
+    show(figures)
     finish(asked, before, figures)
 
 

@@ -48,3 +48,12 @@ def test_without_results_it_says_what_to_run(tmp_path: Path) -> None:
     done = drawn(tmp_path, tmp_path)
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith(f"run a benchmark with --json {tmp_path}/NAME.json")
+
+
+@pytest.mark.slow
+def test_the_tables_of_the_page_are_those_of_the_results(tmp_path: Path) -> None:
+    code = "import tables; page = (tables.HERE / 'README.md').read_text(); assert tables.filled(page) == page"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"run `python benchmarks/tables.py`: {done.stderr}"
