@@ -207,9 +207,10 @@ def test_a_killed_worker_is_replaced_and_its_programs_run_again() -> None:
 
         async def main() -> list[str]:
             tasks = [
-                asyncio.ensure_future(pool.run(f"import time; time.sleep(0.5); print({i})")) for i in range(4)
+                asyncio.ensure_future(pool.run(f"import time; time.sleep(2); print({i})")) for i in range(4)
             ]
-            await asyncio.sleep(0.2)
+            while pool.stats().opened < 4:
+                await asyncio.sleep(0.01)
             for pid in descendants(os.getpid()) - others:
                 if parent_of(pid) == os.getpid():
                     os.kill(pid, signal.SIGKILL)
