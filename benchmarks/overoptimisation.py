@@ -292,7 +292,7 @@ def draw(found: dict[str, tuple[list[Point], list[int]]], out: Path) -> None:
         axes.grid(axis="y", color="#e6e2dc", linewidth=0.8)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.set_xlabel("step", fontsize=8)
-    figure.axes[2].legend(frameon=False, fontsize=8, loc="upper right")
+    figure.axes[2].legend(frameon=False, fontsize=8, loc="center right")
     figure.savefig(out)
 
 
