@@ -56,6 +56,7 @@ def scaffold(name: str, kind: str = "single-turn", parent: Path | None = None) -
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
         ".gitignore": "gitignore",
+        "train.toml": "train.toml",
         f"src/{module}/__init__.py": "init.py",
         f"src/{module}/environment.py": f"{kind}.py",
         f"tests/test_{module}.py": "test.py",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from quintain.cli import main
+from quintain.rl.config import load_config
 from quintain.scaffold import KINDS, scaffold
 from quintain.tools import UserError
 
@@ -30,6 +31,28 @@ def test_a_package_passes_its_own_tests_and_audit(kind, tmp_path):
     done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "6 passed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_can_be_trained_on_as_it_is(kind, tmp_path):
+    folder = scaffold("word-sums", kind, tmp_path)
+    short = [
+        "--sft.steps",
+        "12",
+        "--sft.episodes",
+        "40",
+        "--rl.steps",
+        "1",
+        "--rl.groups",
+        "2",
+        "--eval.problems",
+        "2",
+    ]
+    run = "import sys, word_sums; from quintain.cli import main; sys.exit(main(['train', 'train.toml', *sys.argv[1:]]))"
+    done = python("-c", run, *short, cwd=folder, path=str(folder / "src"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (folder / "runs" / "train-seed0-1" / "report.html").is_file()
 
 
 @pytest.mark.slow  # builds and installs
@@ -59,10 +82,12 @@ def test_what_is_written_is_whole_and_clean(kind, tmp_path):
         "pyproject.toml",
         "README.md",
         ".gitignore",
+        "train.toml",
         "src/word_sums/__init__.py",
         "src/word_sums/environment.py",
         "tests/test_word_sums.py",
     }
+    assert load_config(folder / "train.toml").env.id == "word_sums/WordSums-v0"
     for path in folder.rglob("*.*"):
         if path.is_file():
             assert "$" not in path.read_text(), path
