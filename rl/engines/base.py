@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,6 +56,27 @@ class Sampling:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be finite and not negative, got {self.temperature}")
+
+    def request(self, room: int) -> dict[str, Any]:
+        """Return the sampling fields of a request to a server of vLLM, for a prompt that leaves `room` tokens.
+
+        A model's own generation config may set a penalty or a cut; then the log-probabilities would be of something
+        else, so all of them are switched off by name.
+        """
+        return {
+            "max_tokens": min(self.max_tokens, room),
+            "temperature": self.temperature,
+            "seed": None if self.seed is None else self.seed % 2**31,
+            "stop_token_ids": list(self.stop_ids),
+            "ignore_eos": True,  # the stop ids are ours alone
+            "logprobs": 0,
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,20 +87,8 @@ class OpenAIEngine(_Served):
         body = {
             "model": self.config.model,
             "prompt": list(ids),
-            "max_tokens": min(sampling.max_tokens, self.context_length - len(ids)),
-            "temperature": sampling.temperature,
-            "seed": None if sampling.seed is None else sampling.seed % 2**31,
-            "stop_token_ids": list(sampling.stop_ids),
-            "ignore_eos": True,  # the stop ids are ours alone
-            "logprobs": 0,
             "return_token_ids": True,
-            # A model's own generation config may set these; then the log-probabilities would be of something else.
-            "top_p": 1.0,
-            "top_k": 0,
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
+            **sampling.request(self.context_length - len(ids)),
         }
         try:
             return await self.client.post(

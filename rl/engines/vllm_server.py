@@ -277,22 +277,7 @@ class VllmServerEngine:
     def _body(self, ids: Sequence[int], sampling: Sampling) -> dict[str, Any]:
         return {
             "token_ids": list(ids),
-            "sampling_params": {
-                "max_tokens": min(sampling.max_tokens, self.context_length - len(ids)),
-                "temperature": sampling.temperature,
-                "seed": None if sampling.seed is None else sampling.seed % 2**31,
-                "stop_token_ids": list(sampling.stop_ids),
-                "ignore_eos": True,  # the stop ids are ours alone
-                "logprobs": 0,
-                "detokenize": False,
-                # All that would sample from another distribution than the log-probabilities are of.
-                "top_p": 1.0,
-                "top_k": 0,
-                "min_p": 0.0,
-                "repetition_penalty": 1.0,
-                "presence_penalty": 0.0,
-                "frequency_penalty": 0.0,
-            },
+            "sampling_params": {"detokenize": False, **sampling.request(self.context_length - len(ids))},
         }
 
     def _read(

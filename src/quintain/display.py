@@ -309,6 +309,7 @@ SHOWN: Mapping[Phase, Sequence[tuple[str, str, str]]] = {
     ],
     "rl": [
         ("reward", "reward", "{:.3f}"),
+        ("guard/gold", "gold", "{:.3f}"),
         ("success", "success", "{:.1%}"),
         ("kl", "kl", "{:.4f}"),
         ("teacher_divergence", "teacher", "{:.3f}"),
@@ -336,8 +337,12 @@ SHOWN: Mapping[Phase, Sequence[tuple[str, str, str]]] = {
 
 
 def _figures(phase: Phase, metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    # A learned reward never says that something is quite right: where a guard has the gold, that is the success.
+    hidden = {"success"} if "guard/gold" in metrics else set()
     return [
-        (label, form.format(metrics[name])) for name, label, form in SHOWN.get(phase, ()) if name in metrics
+        (label, form.format(metrics[name]))
+        for name, label, form in SHOWN.get(phase, ())
+        if name in metrics and name not in hidden
     ]
 
 

@@ -70,6 +70,13 @@ def test_plain_lines_are_few_and_tell_the_phases() -> None:
     assert "rollout" not in out.getvalue()
 
 
+def test_where_a_guard_has_the_gold_it_is_shown_in_place_of_the_success_of_the_proxy() -> None:
+    out = io.StringIO()
+    with Display("agent", Console(file=out, width=80), clock=Clock()) as display:
+        display(Event("rl", 1, 1, {"reward": 0.7, "success": 0.0, "guard/gold": 0.41, "kl": 0.01}))
+    assert "rl  1/1  reward 0.700  gold 0.410  kl 0.0100" in out.getvalue()
+
+
 def test_a_plain_line_has_the_time_that_is_left() -> None:
     out = io.StringIO()
     played(Console(file=out, width=80))
