@@ -154,6 +154,7 @@ def accounted(kinds: Counter[str]) -> None:
     assert sum(kinds.values()) % EPISODES == 0
 
 
+@pytest.mark.slow
 async def test_killed_for_three_seconds(tokenizer, tmp_path, monkeypatch):
     accounted(await suffer(ChatCodec(tokenizer), tmp_path, 3, monkeypatch))
 

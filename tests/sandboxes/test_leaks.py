@@ -201,6 +201,8 @@ def test_closing_ends_every_process_and_descriptor() -> None:
     assert len(set(os.listdir("/proc/self/fd")) - before) <= 1  # noqa: PTH208
 
 
+@pytest.mark.slow
+@pytest.mark.alone  # the programs run for two seconds, in which a busy machine has to notice
 def test_a_killed_worker_is_replaced_and_its_programs_run_again() -> None:
     others = descendants(os.getpid())
     with open_or_skip(limits=Limits(wall_s=20)) as pool:

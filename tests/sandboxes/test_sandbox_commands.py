@@ -93,6 +93,7 @@ def test_shell_keeps_its_state_from_line_to_line() -> None:
     assert quintain("sandbox", "shell", stdin="cd /tmp\npwd\nexit 3\necho on\n").stdout == "/tmp\non\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_and_leaves_nothing(tmp_path: Path) -> None:
     program = tmp_path / "p.py"
     program.write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
