@@ -1,19 +1,21 @@
 """How much of vLLM multi-turn episodes use, against the same requests sent as plain prompts.
 
-A model plays episodes on vLLM in this process: environment, parsing, tools and bookkeeping included. The embedded
-model, warmed up on demonstrations until it writes tool calls, plays the calculator; SmolLM2 guesses numbers as it
-comes, four turns at most. Then the same vLLM gets every request of these episodes at once, as from its own
-`LLM.generate`: the same prompts, numbers of tokens and parameters. The prefix cache is empty before both.
+A model plays episodes on vLLM in this process: environment, parsing, tools and bookkeeping included. SmolLM2 and the
+embedded model, warmed up on demonstrations until they write tool calls, play the calculator; SmolLM2 also guesses
+numbers as it comes, four turns at most. Then the same vLLM gets every request of these episodes at once, as from its
+own `LLM.generate`: the same prompts, numbers of tokens and parameters. The prefix cache is empty before both.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from common import ratios
 
 from quintain.envs import registry
@@ -31,21 +33,30 @@ from quintain.rl.trajectory import Trajectory
 
 T = TypeVar("T")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "calculator_agent.toml"
-PLACES = {"tiny": 64, "smollm2": 16}
+PLACES = {"tiny": 64, "smollm2": 16, "guess": 16}
 """Sequences of a batch: fewer than episodes, so that some always wait."""
+WARM_UP = {
+    "tiny": "--sft.steps 60 --sft.episodes 1000",
+    "smollm2": "--model.path smollm2 --sft.optimizer adamw --sft.lr 2e-4 --sft.warmup_steps 3 --sft.steps 6 "
+    "--sft.episodes 100 --sft.tokens_per_step 1024 --rollout.turn_tokens 96 --rollout.episode_tokens 900",
+}
+"""How a model learns to write the calculator's calls."""
 
 
-def warmed_up(steps: int) -> tuple[Any, Any, Config]:
-    """Return the embedded model after `steps` of supervised training on the calculator, and its tokenizer."""
-    config = load_config(EXAMPLE, ["--sft.steps", str(steps), "--sft.episodes", "1000"])
+def warmed_up(name: str) -> tuple[Any, Any, Config]:
+    """Return a model after a short supervised training on the calculator, and its tokenizer."""
+    config = load_config(EXAMPLE, WARM_UP[name].split())
     assert config.sft is not None
     env = registry.make(config.env.id, **config.env.kwargs)
     model, tokenizer = load_policy(config, env)
-    codec = ChatCodec(tokenizer)
+    codec = ChatCodec(tokenizer, read_template(config.model))
     starts = [Start(f"s{n}", n, derive(1, n)) for n in range(config.sft.episodes)]
     engine = DemonstratorEngine(demonstrator(env), codec)
     played = asyncio.run(rollout(env, engine, codec, starts, config.rollout))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
     warm_start(model, tokenizer, played, config.sft, seed=1)
+    torch.set_num_threads(threads)
     return model.eval(), tokenizer, config
 
 
@@ -69,10 +80,19 @@ def plainly(engine: VllmEngine, played: Sequence[Trajectory]) -> int:
 
 def setting(name: str) -> tuple[Any, Any, str | None, TextEnv, RolloutConfig, int]:
     """Return model, tokenizer, chat template, environment, limits and context length."""
-    if name == "tiny":
-        model, tokenizer, config = warmed_up(60)
+    if name != "guess":
+        model, tokenizer, config = warmed_up(name)
         env = registry.make(config.env.id, **config.env.kwargs)
-        return model, tokenizer, None, env, config.rollout, 512
+        if name == "smollm2":
+            model.to(torch.bfloat16)
+        return (
+            model,
+            tokenizer,
+            read_template(config.model),
+            env,
+            config.rollout,
+            512 if name == "tiny" else 1024,
+        )
     settings = ModelConfig(path="smollm2", dtype="bfloat16", device="cpu")
     model, tokenizer = load_model(settings, seed=0)
     env = registry.make("quintain/GuessNumber-v0", max_turns=4)

@@ -189,8 +189,13 @@ def generate(rounds: int) -> dict[str, Any]:
 def vllm(rounds: int) -> dict[str, Any]:
     from engine_use import compare
 
-    both = {"tiny": compare("tiny", 192, rounds), "smollm2": compare("smollm2", 48, min(rounds, 2))}
-    for found in both.values():
+    games = {
+        "smollm2": ("SmolLM2, calculator", 64),
+        "guess": ("SmolLM2, guessing numbers", 48),
+        "tiny": ("the embedded model, calculator", 512),
+    }
+    measured = {name: compare(name, episodes, rounds) for name, (_, episodes) in games.items()}
+    for name, found in measured.items():
         rows = [
             (
                 "episodes",
@@ -206,10 +211,10 @@ def vllm(rounds: int) -> dict[str, Any]:
             ),
             ("episodes / plain", ratio(found["utilisation_wall"]), ratio(found["utilisation_cpu"]), ""),
         ]
-        title = f"{found['model']}, {found['episodes']} episodes, {found['requests']} requests, on vLLM"
+        title = f"{games[name][0]}: {found['episodes']} episodes, {found['requests']} requests, on vLLM"
         table(title, ("", "tokens/s, wall", "tokens/CPU-s", "steps of vLLM"), rows)
         print(f"of the processor time of the episodes on the event loop: {found['event_loop_cpu']:.1%}\n")
-    return both
+    return measured
 
 
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {

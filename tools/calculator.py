@@ -153,6 +153,8 @@ class _Parser:
             raise CalculatorError("the expression ends too early")
         if not token[0].isdigit() and token[0] != ".":
             raise CalculatorError(f"unexpected {token!r}")
+        if token.isdecimal():  # most numbers are
+            return _bounded(Fraction(int(token)))
         exponent = re.split("[eE]", token)[1:]
         if exponent and len(exponent[0].lstrip("+-0")) > 3:
             raise CalculatorError("a number is too large")

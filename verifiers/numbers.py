@@ -38,7 +38,7 @@ class FinalNumber(Verifier):
         found = final_number(episode.reply)
         if found is None:
             return Score(0.0, reason="missing: no number in the reply")
-        equal = abs(found - gold) <= Fraction(self.tolerance) * abs(gold)
+        equal = found == gold or abs(found - gold) <= Fraction(self.tolerance) * abs(gold)
         verdict = "equal" if equal else "different"
         return Score(float(equal), reason=f"{verdict}: got {short(found)}, wanted {short(gold)}")
 
@@ -102,7 +102,10 @@ def _as_fraction(match: re.Match[str]) -> Fraction | None:
     denominator = match["denominator"] or "1"
     if len(denominator) > _MAX_DIGITS or not int(denominator):
         return None
-    number = Fraction((whole.replace(",", "") or "0") + decimals) / int(denominator)
+    whole = whole.replace(",", "") or "0"
+    number = (
+        Fraction(whole + decimals) / int(denominator) if decimals else Fraction(int(whole), int(denominator))
+    )
     if match["exponent"]:
         number *= Fraction(10) ** int(match["exponent"])
     return -number if match["sign"] in {"-", "−"} else number
