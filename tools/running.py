@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
@@ -14,6 +15,31 @@ from .errors import InfrastructureError
 
 WAIT_S = 600.0
 """Seconds that a call waits for its turn at a tool with a concurrency limit."""
+
+
+SLOW_S = 0.05
+"""Seconds that a function may keep an event loop from everything else before it counts as slow."""
+SLOW_CALLS = 3
+"""So many slow calls are no accident: the first may have imported something."""
+
+
+class Pace:
+    """Notices that a function which runs inline keeps an event loop waiting, and says so once."""
+
+    def __init__(self) -> None:
+        self._slow = 0
+
+    def note(self, name: str, seconds: float) -> None:
+        """Take note of a call to the tool `name`. Warns at the third that was slow, where an event loop runs."""
+        if seconds < SLOW_S or self._slow == SLOW_CALLS or asyncio._get_running_loop() is None:
+            return
+        self._slow += 1
+        if self._slow == SLOW_CALLS:
+            warnings.warn(
+                f"the tool {name!r} took {seconds:.2f} s of the event loop, and every other episode waited for it: "
+                "declare it with @tool(blocking=True), or as `async def`",
+                stacklevel=2,
+            )
 
 
 class Gate:

@@ -13,6 +13,7 @@ import functools
 import inspect
 import json
 import re
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +24,7 @@ from .chat import ToolCall, ToolResult
 from .docstring import read_docstring
 from .errors import InfrastructureError, ToolError, UserError, nearest
 from .given_schema import given
-from .running import Gate, in_thread
+from .running import Gate, Pace, in_thread
 from .schema import (
     Arguments,
     ArgumentsError,
@@ -57,7 +58,8 @@ class Tool:
 
     A tool returns text; anything else it returns is written as JSON. It may be asynchronous. A plain
     function runs inline, on the event loop: right for microseconds of work. One that waits or computes for
-    longer declares `blocking=True`, or a `timeout_s` or `concurrency`, and runs in a thread of its own. `lazy=True`
+    longer declares `blocking=True`, or a `timeout_s` or `concurrency`, and runs in a thread of its own; one that does
+    not and is slow all the same is warned about, unless it says `blocking=False`. `lazy=True`
     builds the schema when it is first asked for, and not at once: for tools that are made when a module is imported.
 
     With `parameters`, the JSON schema of an object, the schema is taken as it is: the function gets the arguments as
@@ -126,6 +128,7 @@ class Tool:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise UserError(f"tool {self.name!r} is a generator: return a text or a list instead of yielding")
         self.inline = not (self.is_async or blocking or limited or concurrency)
+        self._pace = None if blocking is False else Pace()
         self.concurrency = concurrency
         self._gate = None if concurrency is None else Gate(concurrency)
         self.unbound = is_method(function)
@@ -213,10 +216,14 @@ class Tool:
         arguments, problem = self._check(call)
         if problem is not None:
             return problem
+        began = time.perf_counter()
         try:
             value = self.function(**arguments)
         except Exception as error:
             return self._failed(call, error)
+        finally:
+            if self._pace is not None:
+                self._pace.note(self.name, time.perf_counter() - began)
         return self._result(call, value)
 
     def _check(self, call: ToolCall) -> tuple[dict[str, Any], ToolResult | None]:

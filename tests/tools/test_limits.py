@@ -7,11 +7,12 @@ import copy
 import pickle
 import threading
 import time
+import warnings
 
 import pytest
 
 from quintain.tools import Tool, ToolCall, UserError, tool
-from quintain.tools.running import Gate
+from quintain.tools.running import SLOW_S, Gate
 
 CALL = ToolCall("call_0", "f", {})
 
@@ -175,3 +176,43 @@ def test_options_that_make_no_sense_are_refused(options, said):
 
     with pytest.raises(UserError, match=said):
         Tool(f, **options)
+
+
+def sleepy(seconds: float, **options: bool) -> Tool:
+    """Return a tool that sleeps where it is called."""
+
+    def sleep() -> str:
+        """Sleep."""
+        time.sleep(seconds)
+        return "done"
+
+    return Tool(sleep, **options)
+
+
+async def test_an_inline_tool_that_is_slow_three_times_is_warned_about_once():
+    slow = sleepy(SLOW_S)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            await slow.call(CALL)
+
+    (warning,) = said
+    assert "the tool 'sleep' took 0.0" in str(warning.message)
+    assert "declare it with @tool(blocking=True)" in str(warning.message)
+
+
+@pytest.mark.parametrize("options", [{"blocking": True}, {"blocking": False}], ids=str)
+async def test_a_slow_tool_that_says_whether_it_blocks_is_not_warned_about(options):
+    slow = sleepy(SLOW_S, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(4):
+            assert (await slow.call(CALL)).content == "done"
+
+
+def test_a_slow_tool_without_an_event_loop_keeps_nobody_waiting():
+    slow = sleepy(SLOW_S)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(4):
+            assert slow.call_inline(CALL).content == "done"
