@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import finish, machine, parser, ratio, spread, table
+from common import at_least, finish, machine, names, parser, ratio, spread, table
 
 from quintain.envs import registry
 from quintain.envs.library.calculator import Calculator
@@ -136,14 +136,38 @@ def summed_up(found: dict[tuple[float, str], list[Took]], sides: list[str]) -> l
     return rows
 
 
+def show(figures: dict[str, Any]) -> None:
+    """Print the table."""
+    rows = [
+        (
+            f"{row['tool_s']:g} s",
+            row["side"],
+            *(f"{row[name]:.1f}" for name in ("wall", "cpu", "rollout", "learn", "waited")),
+            ratio(row["to_first"]),
+        )
+        for row in figures["rows"]
+    ]
+    head = (
+        "tool",
+        "side",
+        "wall s",
+        "CPU s",
+        "sampling s",
+        "learning s",
+        "learner waited s",
+        "wall / in turn",
+    )
+    table(f"{figures['steps']} RL steps of 12 x 8 episodes, the middle of the rounds:", head, rows)
+
+
 def main() -> None:
     """Print a row for each side and each tool."""
     made = parser(__doc__)
-    made.add_argument("--steps", type=int, default=10)
-    made.add_argument("--rounds", type=int, default=3)
-    made.add_argument("--sides", default="turn,ahead")
+    made.add_argument("--steps", type=at_least(1), default=10)
+    made.add_argument("--rounds", type=at_least(1), default=3)
+    made.add_argument("--sides", type=names(SIDES), default=["turn", "ahead"], help=", ".join(SIDES))
     options = made.parse_args()
-    sides = options.sides.split(",")
+    sides = options.sides
     before = machine()
     found: dict[tuple[float, str], list[Took]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -157,27 +181,9 @@ def main() -> None:
                     )
     torch.set_num_threads(1)
     rows = summed_up(found, sides)
-    lines = [
-        (
-            f"{row['tool_s']:g} s",
-            row["side"],
-            *(f"{row[name]:.1f}" for name in ("wall", "cpu", "rollout", "learn", "waited")),
-            ratio(row["to_first"]),
-        )
-        for row in rows
-    ]
-    head = (
-        "tool",
-        "side",
-        "wall s",
-        "CPU s",
-        "sampling s",
-        "learning s",
-        "learner waited s",
-        "wall / in turn",
-    )
-    table(f"{options.steps} RL steps of 12 x 8 episodes, medians of {options.rounds} rounds", head, lines)
-    finish(options, before, {"steps": options.steps, "rows": rows})
+    figures = {"steps": options.steps, "rows": rows}
+    show(figures)
+    finish(options, before, figures)
 
 
 def _made(folder: Path) -> Path:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import finish, machine, own_cpu, parser, table
+from common import file, finish, machine, own_cpu, parser, table
 
 from quintain.rl.metrics import Record, read_metrics
 
@@ -34,7 +34,11 @@ def trained(config: Path, seed: int, options: list[str]) -> dict[str, Any]:
         run = Path(folder) / "run"
         began, used = time.monotonic(), own_cpu()
         command = [sys.executable, "-m", "quintain", "train", str(config), "--seed", str(seed)]
-        subprocess.run([*command, "--run-dir", str(run), *options], check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([*command, "--run-dir", str(run), *options], stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise SystemExit(
+                f"seed {seed}: quintain train ended with {done.returncode}, its message is above"
+            )
         wall, cpu = time.monotonic() - began, own_cpu() - used
         found = [r for r in read_metrics(run / "metrics.jsonl") if r.phase == "eval"]
     there = next((record for record in found if success(record) >= GOAL), None)
@@ -52,29 +56,37 @@ def trained(config: Path, seed: int, options: list[str]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Run every seed and print a row for each."""
-    made = parser(__doc__)
-    made.add_argument("--config", type=Path, default=EXAMPLES / "calculator_agent.toml")
-    made.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    chosen, options = made.parse_known_args()
-    before = machine()
-    found = [trained(chosen.config, seed, options) for seed in chosen.seeds]
+def show(figures: dict[str, Any]) -> None:
+    """Print a row for each seed."""
     rows = [
         (
             str(one["seed"]),
-            f"{one['before']:.1%}",
-            f"{one['after']:.1%}",
+            f"{100 * one['before']:.1f} %",
+            f"{100 * one['after']:.1f} %",
             f"{100 * one['low']:.0f}-{100 * one['high']:.0f}",
             "not reached" if one["goal_s"] is None else f"{one['goal_s']:.0f} (step {one['goal_step']})",
             f"{one['wall_s']:.0f}",
             f"{one['cpu_s']:.0f}",
         )
-        for one in found
+        for one in figures["runs"]
     ]
-    head = ("seed", "before RL", "after", "95 % interval", f"wall s to {GOAL:.0%}", "wall s", "CPU s")
-    table(f"`quintain train {chosen.config.name}`", head, rows)
-    finish(chosen, before, {"config": chosen.config.name, "runs": found})
+    head = ("seed", "before RL", "after", "95 % interval", f"wall s to {100 * GOAL:.0f} %", "wall s", "CPU s")
+    table(f"`quintain train examples/{figures['config']}`:", head, rows)
+
+
+def main() -> None:
+    """Run every seed and print a row for each."""
+    made = parser(__doc__)
+    made.add_argument("--config", type=file, default=EXAMPLES / "calculator_agent.toml")
+    made.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    chosen, options = made.parse_known_args()
+    before = machine()
+    figures = {
+        "config": chosen.config.name,
+        "runs": [trained(chosen.config, seed, options) for seed in chosen.seeds],
+    }
+    show(figures)
+    finish(chosen, before, figures)
 
 
 if __name__ == "__main__":

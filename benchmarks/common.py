@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,57 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--json", type=Path, metavar="FILE", help="write machine, versions and figures here")
+    made.add_argument("--json", type=written, metavar="FILE", help="write machine, versions and figures here")
     return made
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of at least so much."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+def one_of(known: Iterable[str]) -> Callable[[str], str]:
+    """Return what reads one of these names."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(f"there is no {text!r}; the choices are: {', '.join(known)}")
+        return text
+
+    return read
+
+
+def names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what reads some of these names, with commas between."""
+    return lambda text: [one_of(known)(name) for name in text.split(",")]
+
+
+def folder(text: str) -> Path:
+    """Read an option that names a folder to read from."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
+
+
+def file(text: str) -> Path:
+    """Read an option that names a file to read."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
+
+
+def written(text: str) -> Path:
+    """Read an option that names a file to write: better said now than after the measurement."""
+    folder(str(Path(text).parent))
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder, name a file")
+    return Path(text)
 
 
 def machine() -> dict[str, Any]:
@@ -127,7 +176,7 @@ def environment(folder: Path, packages: Sequence[str], *, shares: bool = False) 
             seen = [entry for entry in sys.path if entry.endswith("site-packages")]
             (site / "shared.pth").write_text("\n".join(seen) + "\n")
         command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
-        subprocess.run(command, check=True, timeout=1800, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True, timeout=1800)
         ready.write_text("\n".join(packages))
     return python
 

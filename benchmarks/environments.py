@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import ENVIRONMENTS, environment, finish, machine, parser, ratio, spread, table
+from common import ENVIRONMENTS, at_least, environment, finish, machine, names, parser, ratio, spread, table
 
 PEERS = {
     "by_skyrl_gym": ["skyrl-gym==0.4.0"],
@@ -30,6 +30,8 @@ PEERS = {
 HERE = ("by_gymnasium", "by_quintain", "by_trl")
 """Played by the interpreter that runs this file."""
 GAMES = (*HERE, *PEERS)
+GYMNASIUM = "the same as `gymnasium.make` gives it: order, limit and types checked"
+OURS_ALONE = "ours: `ToolEnv`, reply with a call in, parse, tool, messages out"
 KINDS = {
     "step": ("A step alone: reply in, observation out", "ours: `TextEnv.step`"),
     "rollout": (
@@ -98,33 +100,54 @@ def show(figures: dict[str, Any]) -> None:
         ]
         if lines:
             table(f"{title}:", ("", "CPU-ms, the least", "/ ours, the middle of the rounds"), lines)
-    for row in rows:
-        if row["kind"] == "wall":
-            print(f"\n{row['what']}: {row['us']['median'] / 1e6:.2f} s of wall time")
+    by_name = {row["what"]: row for row in rows}
+    wanted = []
+    if GYMNASIUM in by_name and "to_ours" in by_name[GYMNASIUM]:
+        ratios = [1 / value for value in by_name[GYMNASIUM]["to_ours"]["rounds"]]
+        wanted.append(
+            ("`TextEnv.step` / Gymnasium's, conversation by hand", "at most 1.3", ratio(spread(ratios)))
+        )
+    if OURS_ALONE in by_name:
+        wanted.append((OURS_ALONE, "at most 0.15 CPU-ms", f"{by_name[OURS_ALONE]['us']['low'] / 1000:.3f}"))
+    wanted += [
+        (row["what"], "under 1.2 s of wall time", f"{row['us']['median'] / 1e6:.2f}")
+        for row in rows
+        if row["kind"] == "wall"
+    ]
+    if wanted:
+        table("What is wanted:", ("", "wanted", "measured"), wanted)
 
 
 def options() -> argparse.Namespace:
     """Return what was asked for."""
     made = parser(__doc__)
-    made.add_argument("--only", default=",".join(GAMES), help="libraries, with commas between")
+    made.add_argument(
+        "--only",
+        type=names(GAMES),
+        default=list(GAMES),
+        help="libraries, with commas between: " + ", ".join(GAMES),
+    )
     made.add_argument(
         "--python", action="append", default=[], metavar="LIBRARY=PATH", help="use this interpreter"
     )
     made.add_argument("--cache", type=Path, default=ENVIRONMENTS, help="where environments are made")
-    made.add_argument("--rounds", type=int, default=3, help="how often everything is played")
+    made.add_argument("--rounds", type=at_least(1), default=3, help="how often everything is played")
     chosen = made.parse_args()
-    chosen.given = dict(part.split("=", 1) for part in chosen.python)
-    chosen.names = chosen.only.split(",")
-    for name in (*chosen.names, *chosen.given):
-        if name not in GAMES:
-            made.error(f"there is no {name!r}; the choices are: {', '.join(GAMES)}")
+    chosen.given = {}
+    for part in chosen.python:
+        name, _, path = part.partition("=")
+        if name not in GAMES or not Path(path).is_file():
+            made.error(
+                f"--python: {part!r} is not LIBRARY=PATH with one of {', '.join(GAMES)} and an interpreter"
+            )
+        chosen.given[name] = path
     return chosen
 
 
 def main() -> None:
     """Play all rounds and print the tables."""
     chosen = options()
-    pythons = {name: interpreter(name, chosen.given, chosen.cache) for name in chosen.names}
+    pythons = {name: interpreter(name, chosen.given, chosen.cache) for name in chosen.only}
     before = machine()
     rounds: list[dict[str, tuple[str, float]]] = []
     for _ in range(chosen.rounds):

@@ -24,7 +24,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from common import finish, machine, parser, spread, table
+from common import at_least, finish, machine, parser, spread, table
 from gate_figures import FIGURES, Pair
 
 from quintain.sandboxes import SandboxUnavailable
@@ -86,7 +86,7 @@ def main() -> int:
     """Measure, print the table and return the exit code."""
     options = parser(__doc__)
     options.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES), metavar="FIGURE")
-    options.add_argument("--rounds", type=int, help="of every figure, whatever it is")
+    options.add_argument("--rounds", type=at_least(1), help="of every figure, whatever it is")
     chosen = options.parse_args()
     before, allowed, found = machine(), limits(), {}
     least, most = (LEAST, MOST) if chosen.rounds is None else (chosen.rounds, chosen.rounds)

@@ -13,10 +13,10 @@ import time
 from typing import Any
 
 import numpy as np
+from learner import GROUP, STEPS, grpo, our_learner, our_student, rewards, trl_student, trl_trainer
 
-GROUP = 8
-STEPS = 2
 LONGEST = 128
+"""Tokens of a reply at most."""
 
 
 def questions(groups: int, seed: int = 0) -> list[tuple[int, list[int], list[int]]]:
@@ -31,36 +31,18 @@ def questions(groups: int, seed: int = 0) -> list[tuple[int, list[int], list[int
     return made
 
 
-def rewards(count: int) -> list[float]:
-    return [float(index % 3 == 0) for index in range(count)]
-
-
 def run_ours(groups: int, *, masters: bool, budget: int) -> dict[str, float]:
     from forced import ForcedEngine
 
-    from quintain.rl.config import ModelConfig
     from quintain.rl.credit import assign
     from quintain.rl.engines.base import Sampling
-    from quintain.rl.learner import Learner
-    from quintain.rl.models import load_model
-    from quintain.rl.rl_config import RlConfig
     from quintain.rl.trajectory import StopReason, Trajectory, Turn
     from quintain.verifiers import Score
 
     data = questions(groups)
-    model, _ = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
-    config = RlConfig.model_validate(
-        {
-            "algorithm": "grpo",
-            "groups": groups,
-            "group_size": GROUP,
-            "lr": 1e-6,
-            "micro_batch_tokens": budget,
-            "masters": masters,
-            "kl": {"coef": 0.0, "measure_every": 0},
-        }
-    )
-    learner = Learner(model, config, temperature=1.0, generator=np.random.default_rng(0), longest=LONGEST)
+    model = our_student()
+    config = grpo(groups=groups, micro_batch_tokens=budget, masters=masters)
+    learner = our_learner(model, config, longest=LONGEST)
     engine = ForcedEngine(model, {index: reply for index, (_, _, reply) in enumerate(data)})
     worth = rewards(len(data))
 
@@ -93,18 +75,11 @@ def run_ours(groups: int, *, masters: bool, budget: int) -> dict[str, float]:
 
 
 def run_trl(groups: int, *, batch_size: int) -> dict[str, float]:
-    import torch
-    from datasets import Dataset
     from forced import Forced
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    from quintain.rl.models import smollm2_folder
+    from transformers import LogitsProcessorList, TrainerCallback
 
     data = questions(groups)
-    folder = str(smollm2_folder())
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = trl_student()
     forced = Forced([[reply for _, _, reply in data]] * STEPS, filler=2)
     plain = type(model).generate
     generation: list[float] = []
@@ -128,32 +103,8 @@ def run_trl(groups: int, *, batch_size: int) -> dict[str, float]:
             whole.append(time.process_time() - marks[-1])
 
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = GRPOConfig(
-            output_dir=scratch,
-            per_device_train_batch_size=batch_size,
-            gradient_accumulation_steps=len(data) // batch_size,
-            num_generations=GROUP,
-            max_completion_length=LONGEST,
-            top_k=0,
-            learning_rate=1e-6,
-            beta=0.0,
-            loss_type="grpo",
-            max_steps=STEPS,
-            bf16=False,
-            fp16=False,
-            use_cpu=True,
-            gradient_checkpointing=False,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-        )
-        trainer = GRPOTrainer(
-            model=model,
-            reward_funcs=lambda completions, **_: rewards(len(completions)),
-            args=arguments,
-            train_dataset=Dataset.from_dict({"prompt": [str(n) for n in range(len(data))]}),
-            processing_class=tokenizer,
-            callbacks=[Watch()],
+        trainer = trl_trainer(
+            model, scratch, batch_size=batch_size, episodes=len(data), longest=LONGEST, callback=Watch()
         )
         trainer._tokenize_prompts = lambda prompts: ([list(prompt) for _, prompt, _ in data], None, {})
         trainer.model.generate = generate

@@ -3,7 +3,7 @@
 python benchmarks/gsm8k_reward_model.py gsm8k_solutions_a.jsonl --pairs 320
 
 Rows have `question`, `response`, `is_correct` and `model`. Pairs are a right and a wrong solution of one question; all
-pairs of a question are on one side of the split. Prints the report as JSON.
+pairs of a question are on one side of the split. `--json` keeps the whole report.
 Most of the time is one forward and backward pass over `--pairs` pairs.
 """
 
@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from common import finish, machine, parser
+from common import at_least, file, finish, machine, parser, table
 
 from quintain.rl.seeds import generator
 from quintain.rl.stages.preference import Preference, write_preferences
@@ -52,11 +52,35 @@ def pairs(path: Path, count: int, seed: int) -> list[Preference]:
     return [found[place] for place in order]
 
 
+def show(figures: dict[str, Any]) -> None:
+    """Print what the report says of held-out pairs."""
+    report = figures["report"]
+    length = report["length"]
+
+    def right(found: dict[str, Any]) -> str:
+        interval = f"{100 * found['low']:.0f}-{100 * found['high']:.0f}"
+        return f"{100 * found['accuracy']:.1f} % of {found['count']} ({interval})"
+
+    rows = [
+        ("right on held-out pairs (95 %)", right(report)),
+        ("calibration error (ECE)", f"{report['calibration']['error']:.3f}"),
+        *(
+            (f"right where the better side is the {name} one", right(length[f"better_is_{name}"]))
+            for name in ("longer", "shorter")
+            if length.get(f"better_is_{name}", {}).get("count")
+        ),
+        ("prefers the longer side", f"{100 * length['longer_wins']:.1f} %"),
+        ("correlation of logit and length", f"{length['logit_correlation']:.2f}"),
+        ("CPU-seconds, evaluations included", f"{figures['cpu_s']:,.0f}"),
+    ]
+    table(f"A reward model of {figures['pairs']} pairs:", ("", "measured"), rows)
+
+
 def main() -> None:
     """Make the pairs, train one epoch, print the report."""
     options = parser(__doc__)
-    options.add_argument("path", type=Path)
-    options.add_argument("--pairs", type=int, default=320)
+    options.add_argument("path", type=file, help="the labelled solutions")
+    options.add_argument("--pairs", type=at_least(1), default=320)
     options.add_argument("--held-out", type=float, default=0.25)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--lr", type=float, default=3e-5)
@@ -65,7 +89,7 @@ def main() -> None:
     )
     options.add_argument("--model", default="smollm2")
     options.add_argument("--dtype", default="bfloat16", help="Of the weights; their masters are float32.")
-    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--threads", type=at_least(1), default=1)
     arguments = options.parse_args()
     before = machine()
     began = time.process_time()
@@ -101,9 +125,9 @@ def main() -> None:
 
         run_stage(config, folder, show)
         report = json.loads((folder / "reward_model.json").read_text())
-    print(json.dumps(report, indent=1))
-    print(f"{count} pairs, {time.process_time() - began:.0f} CPU-seconds")
-    finish(arguments, before, {"pairs": count, "cpu_s": time.process_time() - began, "report": report})
+    figures = {"pairs": count, "cpu_s": time.process_time() - began, "report": report}
+    show(figures)
+    finish(arguments, before, figures)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import ENVIRONMENTS, environment, finish, machine, parser, table
+from common import ENVIRONMENTS, environment, file, finish, folder, machine, parser, table
 from judge_peers import PEERS, judged
 
 from quintain.tools.chat import Reply, ToolCall
 from quintain.verifiers import CodeTests, FinalNumber, Instructions, MathAnswer, Task, ToolCalls
 from quintain.verifiers.instructions import follows
 
+DATA = (
+    "math_verify_sample", "math_verify_public", "gsm8k_solutions_a", "ifeval_a", "bfcl_simple_python_a",
+    "bfcl_multiple_a", "bfcl_parallel_a", "humaneval",
+)  # fmt: skip
+"""The files of the folder, `.jsonl`."""
 SOLUTIONS = 600
 """Of the grade-school solutions: so many for the other judges, who are slower."""
 
@@ -81,9 +86,23 @@ def math_table(title: str, found: list[dict[str, Any]]) -> None:
 
 
 def show(figures: dict[str, Any]) -> None:
-    """Print the tables of mathematics."""
+    """Print the tables of mathematics, and what else was judged."""
     for title, found in figures["mathematics"].items():
         math_table(title, found)
+    found, calls, code = (figures[name] for name in ("instructions", "tool_calls", "code"))
+    rows = [
+        ("instructions: verdicts as the official IFEval checker's, strict", found["strict_agreed"]),
+        ("the same, loose", found["loose_agreed"]),
+        *(
+            (f"tool calls: gold rows of the Berkeley leaderboard, {name}", share)
+            for name, share in calls.items()
+        ),
+        ("code: HumanEval's reference solutions", code["reference solutions"]),
+        ("code: functions that return None", code["functions that return None"]),
+    ]
+    table("What passes:", ("", "share"), [(name, f"{100 * share:.4g} %") for name, share in rows])
+    rate = code["verifications_a_minute"]
+    print(f"\nVerifications of 8 tests a minute, each in a fresh box: {rate:,.0f}.")
 
 
 def written(path: Path) -> list[dict[str, Any]]:
@@ -130,7 +149,6 @@ def mathematics(data: Path, more: Path | None, cache: Path | None) -> dict[str, 
                 found[title].append(math_row(peer.name, part, judged(python, peer.code, part)))
             except RuntimeError as error:
                 print(f"({peer.name}: {error})", file=sys.stderr)
-        math_table(title, found[title])
     return found
 
 
@@ -147,9 +165,6 @@ def instructions(data: Path) -> dict[str, float]:
     for row in listed:
         Instructions()(row["response"], Task("t", "", {k: row[k] for k in ("instruction_id_list", "kwargs")}))
     each = 1000 * (time.process_time() - started) / len(listed)
-    print(
-        f"\nInstructions: {agreed} of {total} verdicts of the official checker; {each:.2f} CPU-ms for a reply"
-    )
     return {**{f"{mode}_agreed": agreed[mode] / total[mode] for mode in total}, "cpu_ms": each}
 
 
@@ -167,7 +182,6 @@ def tool_calls(data: Path) -> dict[str, float]:
             ]
             task = Task(row["id"], "", row["ground_truth"], {"functions": row["function"]})
             passed += ToolCalls()(Reply("", tool_calls=made), task).value == 1
-        print(f"Tool calls, {name}: {passed} of {len(listed)} gold rows pass")
         found[name] = passed / len(listed)
     return found
 
@@ -194,7 +208,6 @@ async def code(data: Path, seconds: float) -> dict[str, float]:
         ):
             scores = await asyncio.gather(*(judge.acall(p, t) for p, t in zip(programs, tasks, strict=True)))
             found[name] = sum(s.value == 1 for s in scores) / len(listed)
-            print(f"HumanEval, {name}: {sum(s.value == 1 for s in scores)} of {len(listed)} pass")
         tests = [{"args": [n], "expected": n * n} for n in range(8)]
         task = Task("t", "", {"entry_point": "f", "tests": tests})
         done = 0
@@ -208,19 +221,21 @@ async def code(data: Path, seconds: float) -> dict[str, float]:
 
         await asyncio.gather(*(work() for _ in range(16)))
         found["verifications_a_minute"] = 60 * done / (time.perf_counter() - started)
-    print(f"verifications of 8 tests, each in a fresh box: {found['verifications_a_minute']:,.0f} a minute")
     return found
 
 
 def main() -> None:
     """Judge and print."""
     options = parser(__doc__)
-    options.add_argument("--data", type=Path, required=True, help="the folder of the labelled rows")
-    options.add_argument("--rows", type=Path, help="more labelled rows of mathematics")
+    options.add_argument("--data", type=folder, required=True, help="the folder of the labelled rows")
+    options.add_argument("--rows", type=file, help="more labelled rows of mathematics")
     options.add_argument("--alone", action="store_true", help="without the other judges")
     options.add_argument("--cache", type=Path, default=ENVIRONMENTS, help="where environments are made")
     options.add_argument("--seconds", type=float, default=20, help="how long to measure code verification")
     given = options.parse_args()
+    missing = [f"{name}.jsonl" for name in DATA if not (given.data / f"{name}.jsonl").is_file()]
+    if missing:
+        options.error(f"argument --data: {given.data} lacks {', '.join(missing)}")
     before = machine()
     figures = {
         "mathematics": mathematics(given.data, given.rows, None if given.alone else given.cache),
@@ -229,6 +244,7 @@ def main() -> None:
         "code": asyncio.run(code(given.data, given.seconds)),
         "peers": {} if given.alone else {peer.name: list(peer.packages) for peer in PEERS},
     }
+    show(figures)
     finish(given, before, figures)
 
 

@@ -19,13 +19,14 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import finish, machine, parser, ratio, ratios, table
+from common import at_least, finish, machine, one_of, parser, ratio, ratios, spread, table
 
 from quintain.rl.rl_config import RlConfig
 from quintain.rl.trajectory import StopReason, Trajectory, Turn
@@ -34,8 +35,21 @@ from quintain.verifiers import Score
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerCallback
+    from trl import GRPOTrainer
+
+    from quintain.rl.learner import Learner
+
 GROUP = 8
+STEPS = 2
+"""Steps of each side; the better one counts."""
 SIDES = ("ours", "ours, float32 masters", "TRL")
+NAMES = {
+    "ours": "**ours**, bfloat16 optimiser as TRL's",
+    "ours, float32 masters": "**ours**, float32 masters (the default)",
+    "TRL": "TRL",
+}
 STEP_SIDES = ("step ours", "step ours, float32 masters", "step TRL")
 
 
@@ -96,22 +110,86 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def run_ours(data: list[dict[str, list[int]]], *, masters: bool, budget: int) -> dict[str, float]:
+def our_student() -> PreTrainedModel:
+    """Return the model that both sides train, with bfloat16 weights, as a run of ours loads it."""
     from quintain.rl.config import ModelConfig
-    from quintain.rl.credit import assign
-    from quintain.rl.learner import Learner
     from quintain.rl.models import load_model
+
+    return load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)[0]
+
+
+def trl_student() -> PreTrainedModel:
+    """Return the same as users of TRL load it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from quintain.rl.models import smollm2_folder
+
+    return AutoModelForCausalLM.from_pretrained(str(smollm2_folder()), dtype=torch.bfloat16)
+
+
+def our_learner(model: PreTrainedModel, config: RlConfig, *, longest: int, **more: Any) -> Learner:
+    """Return our learner of the model; `more` goes to it."""
+    from quintain.rl.learner import Learner
+
+    return Learner(
+        model, config, temperature=1.0, generator=np.random.default_rng(0), longest=longest, **more
+    )
+
+
+def trl_trainer(model: PreTrainedModel, folder: str, *, batch_size: int, episodes: int, longest: int,
+                callback: TrainerCallback, **more: Any) -> GRPOTrainer:  # fmt: skip
+    """Return TRL's trainer of the model with the settings of `grpo`; `more` goes to it."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    from quintain.rl.models import smollm2_folder
+
+    arguments = GRPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=episodes // batch_size,
+        num_generations=GROUP,
+        max_completion_length=longest,
+        top_k=0,
+        learning_rate=1e-6,
+        beta=0.0,
+        loss_type="grpo",
+        max_steps=STEPS,
+        bf16=False,
+        fp16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    return GRPOTrainer(
+        model=model,
+        reward_funcs=lambda completions, **_: rewards(len(completions)),
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": [str(n) for n in range(episodes)]}),
+        processing_class=AutoTokenizer.from_pretrained(str(smollm2_folder())),
+        callbacks=[callback],
+        **more,
+    )
+
+
+def run_ours(data: list[dict[str, Any]], *, masters: bool, budget: int) -> dict[str, float]:
+    from quintain.rl.credit import assign
     from quintain.rl.packing import pack
 
-    model, _ = load_model(ModelConfig(path="smollm2", dtype="bfloat16", device="cpu"), seed=0)
+    model = our_student()
     before = rss_mb()
     config = grpo(groups=len(data) // GROUP, micro_batch_tokens=budget, masters=masters)
     batch = trajectories(data)
-    learner = Learner(model, config, temperature=1.0, generator=np.random.default_rng(0), longest=600)
+    learner = our_learner(model, config, longest=600)
     forwarded = sum(b.ids_RT.numel() for b in pack(batch, budget))
     used = sum(b.segments[-1].end for b in pack(batch, budget))
     seconds = []
-    for _ in range(2):
+    for _ in range(STEPS):
         cpu, wall = time.process_time(), time.perf_counter()
         measured = learner.measure(batch)
         learner.update(batch, assign(batch, config, measured), measured)
@@ -119,17 +197,10 @@ def run_ours(data: list[dict[str, list[int]]], *, masters: bool, budget: int) ->
     return _result(data, min(seconds), before, forwarded, used / forwarded)
 
 
-def run_trl(data: list[dict[str, list[int]]], *, batch_size: int) -> dict[str, float]:
-    import torch
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+def run_trl(data: list[dict[str, Any]], *, batch_size: int) -> dict[str, float]:
+    from transformers import TrainerCallback
 
-    from quintain.rl.models import smollm2_folder
-
-    folder = str(smollm2_folder())
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = trl_student()
     before = rss_mb()
     marks: list[tuple[float, float]] = []
     seconds: list[tuple[float, float]] = []
@@ -148,35 +219,11 @@ def run_trl(data: list[dict[str, list[int]]], *, batch_size: int) -> dict[str, f
             cpu, wall = marks[-1]
             seconds.append((time.process_time() - cpu, time.perf_counter() - wall))
 
-    arguments = GRPOConfig(
-        output_dir="/tmp/quintain-benchmark-trl",
-        per_device_train_batch_size=batch_size,
-        gradient_accumulation_steps=len(data) // batch_size,
-        num_generations=GROUP,
-        max_completion_length=600,
-        learning_rate=1e-6,
-        beta=0.0,
-        loss_type="grpo",
-        max_steps=2,
-        bf16=False,
-        fp16=False,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    trainer = GRPOTrainer(
-        model=model,
-        reward_funcs=lambda completions, **_: rewards(len(completions)),
-        args=arguments,
-        train_dataset=Dataset.from_dict({"prompt": [str(n) for n in range(len(data))]}),
-        processing_class=tokenizer,
-        rollout_func=play,
-        callbacks=[Watch()],
-    )
-    trainer.train()
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = trl_trainer(
+            model, scratch, batch_size=batch_size, episodes=len(data), longest=600, callback=Watch(), rollout_func=play
+        )  # fmt: skip
+        trainer.train()
     prompt = max(row["prompt"] for row in data)
     longest = max(len(row["ids"]) - row["prompt"] for row in data)
     tokens = sum(len(row["ids"]) for row in data)
@@ -258,37 +305,49 @@ def compared(sides: Sequence[str], options: argparse.Namespace) -> dict[str, dic
     return found
 
 
-def update(options: argparse.Namespace) -> dict[str, Any]:
-    """Compare one update."""
-    found = compared(SIDES, options)
+def cost(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare an update with one of four times the groups, by turns."""
+    sizes: dict[str, list[dict[str, float]]] = {"small": [], "large": []}
+    for _ in range(options.rounds):
+        for name, groups in (("small", options.groups), ("large", 4 * options.groups)):
+            sizes[name].append(child("ours", options, groups=groups))
+    found: dict[str, Any] = {name: min(rounds, key=lambda r: r["cpu_s"]) for name, rounds in sizes.items()}
+    tokens = found["large"]["trained"] / found["small"]["trained"]
+    of_a_token = [
+        large["cpu_s"] / small["cpu_s"] / tokens
+        for small, large in zip(sizes["small"], sizes["large"], strict=True)
+    ]
+    return {**found, "large_to_small_of_a_token": spread(of_a_token)}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "update": lambda options: compared(SIDES, options),
+    "cost": cost,
+    "step": lambda options: compared(STEP_SIDES, options),
+}
+
+
+def show_update(figures: dict[str, Any]) -> None:
+    """Print what an update costs."""
+    if "update" not in figures:
+        return
+    found = figures["update"]
     base = found["TRL"]
     rows = [
         (
-            side,
-            r["cpu_s"],
+            NAMES[side],
+            f"{r['cpu_s']:.1f}",
             ratio(r["to_trl"]["cpu_s"]),
             f"{r['peak_mb']:,.0f}",
-            r["peak_mb"] / base["peak_mb"],
-            r["forwarded_per_trained"],
-            f"{r['efficiency']:.1%}",
-            f"{r['tokens_per_cpu_s']:,.0f}",
+            f"{r['peak_mb'] / base['peak_mb']:.2f}",
+            f"{r['forwarded_per_trained']:.1f}",
+            f"{r['efficiency']:.0%}",
             f"{_share(r):.0%}",
         )
         for side, r in found.items()
     ]
-    head = (
-        "",
-        "CPU s",
-        "/ TRL",
-        "peak MB",
-        "/ TRL",
-        "forwarded/trained",
-        "packed",
-        "tokens/CPU-s",
-        "of matmul rate",
-    )
-    table(f"A GRPO update, {options.groups} groups x {GROUP} multi-turn episodes", head, rows)
-    return found
+    head = ("", "CPU s", "/ TRL", "peak MB", "/ TRL", "forwarded / trained", "packed", "of matmul rate")
+    table(f"An update on episodes of several turns, {base['trained']:,} trained tokens:", head, rows)
 
 
 def _share(result: dict[str, float]) -> float:
@@ -296,57 +355,52 @@ def _share(result: dict[str, float]) -> float:
     return 6 * 134.5e6 * result["forwarded"] / result["cpu_s"] / 1e9 / result["gflop_per_cpu_s"]
 
 
-def cost(options: argparse.Namespace) -> dict[str, Any]:
-    """Compare an update with one of four times the groups, by turns."""
-    one, four = [], []
-    for _ in range(options.rounds):
-        one.append(child("ours", options, groups=options.groups))
-        four.append(child("ours", options, groups=4 * options.groups))
-    small, large = (min(found, key=lambda r: r["cpu_s"]) for found in (one, four))
-    tokens, seconds = large["trained"] / small["trained"], large["cpu_s"] / small["cpu_s"]
+def show_cost(figures: dict[str, Any]) -> None:
+    """Print how the cost of an update grows with its tokens."""
+    if "cost" not in figures:
+        return
+    found = figures["cost"]
     rows = [
-        (f"{n} groups", int(r["trained"]), int(r["forwarded"]), r["cpu_s"], f"{r['efficiency']:.1%}")
-        for n, r in ((options.groups, small), (4 * options.groups, large))
+        (name, int(r["trained"]), int(r["forwarded"]), f"{r['cpu_s']:.1f}", f"{r['efficiency']:.0%}")
+        for name, r in (("one group", found["small"]), ("four times the groups", found["large"]))
     ]
-    rows.append(("times", tokens, large["forwarded"] / small["forwarded"], seconds, ""))
-    table("Cost of an update by size", ("", "trained", "forwarded", "CPU s", "packed"), rows)
-    print(f"CPU time for each trained token, large / small: {seconds / tokens:.2f} (at most 1.05)")
-    return {"small": small, "large": large, "tokens_times": tokens, "cpu_times": seconds}
+    head = ("", "trained tokens", "forwarded", "CPU s", "packed")
+    table("Our update by size:", head, rows)
+    each = ratio(found["large_to_small_of_a_token"])
+    print(f"\nCPU time of a trained token, the larger update / the smaller: {each} (at most 1.05)")
 
 
-def step(options: argparse.Namespace) -> dict[str, Any]:
-    """Compare a whole single-turn step."""
-    found = compared(STEP_SIDES, options)
+def show_step(figures: dict[str, Any]) -> None:
+    """Print what a whole step costs."""
+    if "step" not in figures:
+        return
+    found = figures["step"]
+    names = ("generate_cpu_s", "update_cpu_s", "cpu_s")
     rows = [
         (
-            side.removeprefix("step "),
-            r["generate_cpu_s"],
-            r["update_cpu_s"],
-            r["cpu_s"],
-            *(ratio(r["to_trl"][name]) for name in ("generate_cpu_s", "update_cpu_s", "cpu_s")),
+            NAMES[side.removeprefix("step ")],
+            *(f"{r[name]:.1f}" for name in names),
+            *(ratio(r["to_trl"][name]) for name in names),
         )
         for side, r in found.items()
     ]
     head = ("", "generate, CPU s", "update", "whole", "generate / TRL", "update", "whole")
-    table(f"A whole single-turn GRPO step, {options.groups} groups x {GROUP}", head, rows)
-    return found
+    tokens = found["step TRL"]["trained"]
+    table(f"A whole step of one turn, replies of {tokens:,} tokens together:", head, rows)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "update": update,
-    "cost": cost,
-    "step": step,
-}
+SHOWN = {"update": show_update, "cost": show_cost, "step": show_step}
+"""What prints the table of a part."""
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
-    options.add_argument("--groups", type=int, default=1, help="groups of eight episodes")
-    options.add_argument("--rounds", type=int, default=1, help="rounds of all sides; the best counts")
-    options.add_argument("--budget", type=int, default=2048, help="tokens of our micro-batches")
-    options.add_argument("--threads", type=int, default=1, help="of torch")
-    options.add_argument("--trl-batch", type=int, default=8, help="TRL's per_device_train_batch_size")
+    options.add_argument("parts", nargs="*", type=one_of(PARTS), metavar="PART", help=", ".join(PARTS))
+    options.add_argument("--groups", type=at_least(1), default=1, help="groups of eight episodes")
+    options.add_argument("--rounds", type=at_least(1), default=1, help="rounds of all sides; the best counts")
+    options.add_argument("--budget", type=at_least(1), default=2048, help="tokens of our micro-batches")
+    options.add_argument("--threads", type=at_least(1), default=1, help="of torch")
+    options.add_argument("--trl-batch", type=at_least(1), default=8, help="TRL's per_device_train_batch_size")
     options.add_argument(
         "--side", choices=[*SIDES, *STEP_SIDES], help="be one side of a comparison: its figures as JSON"
     )
@@ -355,7 +409,10 @@ def main() -> None:
         print(json.dumps(play(chosen.side, chosen)))
         return
     before = machine()
-    found = {name: PARTS[name](chosen) for name in chosen.parts or PARTS}
+    found = {}
+    for name in chosen.parts or PARTS:
+        found[name] = PARTS[name](chosen)
+        SHOWN[name](found)
     finish(chosen, before, found)
 
 

@@ -4,7 +4,7 @@ python benchmarks/overoptimisation.py docs/overoptimisation.png
 
 The task is `examples/notes.py`. A Bradley-Terry model learns from pairs of demonstrations ordered by the verifier;
 then the embedded model is trained against it by GRPO and PPO, and on the same pairs by DPO. The gold is the verifier,
-which the runs never see. Prints the numbers that the picture shows.
+which the runs never see. Draws the curves and prints where they begin and end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common import finish, machine, parser
+from common import at_least, finish, machine, parser, table, written
 
 from quintain.rl.chat import ChatCodec
 from quintain.rl.checkpoint import checkpoints
@@ -29,7 +29,7 @@ from quintain.rl.engines import make_engine
 from quintain.rl.judged import judge_all
 from quintain.rl.metrics import read_metrics
 from quintain.rl.models import load_model
-from quintain.rl.overoptimisation import Point, clustered_mean, fit_law, points_of
+from quintain.rl.overoptimisation import Point, clustered_mean, points_of
 from quintain.rl.rollout import Start, rollout
 from quintain.rl.seeds import derive, generator
 from quintain.rl.stages.dpo_config import DpoConfig
@@ -220,21 +220,43 @@ def curve(folder: Path, config: Config) -> tuple[list[Point], list[int]]:
     return points_of(records), [r.step for r in records if r.metrics.get("guard/alarm_gold")]
 
 
-def told(title: str, points: list[Point], alarms: list[int]) -> str:
-    """Return the numbers of a curve in one line."""
-    best, last = max(points, key=lambda p: p.gold), points[-1]
-    return (
-        f"{title}: gold {points[0].gold:.3f} -> best {best.gold:.3f} (step {best.step}) -> {last.gold:.3f} +- "
-        f"{1.96 * last.gold_se:.3f}; proxy {points[0].proxy:.3f} -> {last.proxy:.3f}; sqrt(KL) {last.distance:.2f}; "
-        f"reported at step {alarms[0] if alarms else 'none'}; law {fit_law(points)}"
+def show(figures: dict[str, Any]) -> None:
+    """Print a row for each curve."""
+    rows = []
+    for title, curve in sorted(figures["curves"].items(), reverse=True):
+        points, alarms = curve["points"], curve["reported"]
+        best, first, last = max(points, key=lambda p: p["gold"]), points[0], points[-1]
+        rows.append(
+            (
+                title,
+                f"{first['gold']:.3f}",
+                f"{best['gold']:.3f} ({best['step']})",
+                f"{last['gold']:.3f} ± {1.96 * last['gold_se']:.3f}",
+                f"{first['proxy']:.3f}, {last['proxy']:.3f}",
+                f"{last['distance']:.2f}",
+                alarms[0] if alarms else "not",
+            )
+        )
+    head = (
+        "run",
+        "gold, first",
+        "best (step)",
+        "last",
+        "proxy, first and last",
+        "sqrt(KL)",
+        "reported at step",
     )
+    table("Gold and proxy:", head, rows)
+    right, pairs = 100 * figures["reward_model_accuracy"], figures["held_out_pairs"]
+    print(f"\nThe reward model puts {right:.1f} % of {pairs} held-out pairs in the right order.")
+    print(f"All of it took {figures['cpu_s']:.0f} CPU-seconds.")
 
 
 def main() -> None:
     """Train the proxy and the runs, print the numbers and draw the picture."""
     options = parser(__doc__)
-    options.add_argument("out", type=Path)
-    options.add_argument("--steps", type=int, default=45)
+    options.add_argument("out", type=written, help="the picture to draw")
+    options.add_argument("--steps", type=at_least(1), default=45)
     arguments = options.parse_args()
     before = machine()
     notes()
@@ -243,11 +265,10 @@ def main() -> None:
 
     def keep(title: str, points: list[Point], alarms: list[int]) -> None:
         found[title] = points, alarms
-        print(told(title, points, alarms), flush=True)
+        print(f"{title}: done, {time.process_time() - began:.0f} CPU-seconds", file=sys.stderr)
 
     with tempfile.TemporaryDirectory() as scratch:
         model, report = reward_model(Path(scratch) / "rm")
-        print(f"reward model: {report['accuracy']:.3f} of {report['count']} held-out pairs", flush=True)
         warm = warm_start(Path(scratch) / "warm")
         for leash, beta in zip((0.0, LEASH), BETAS, strict=True):
             for algorithm in ("grpo", "ppo"):
@@ -260,13 +281,20 @@ def main() -> None:
                 dpo_curve(Path(scratch) / title.replace(" ", "-"), warm, model, beta, arguments.steps),
                 [],
             )
-    print(f"{time.process_time() - began:.0f} CPU-seconds")
+    spent = time.process_time() - began
     draw(found, arguments.out)
     curves = {
         title: {"points": [asdict(point) for point in points], "reported": alarms}
         for title, (points, alarms) in found.items()
     }
-    finish(arguments, before, {"reward_model_accuracy": report["accuracy"], "curves": curves})
+    figures = {
+        "reward_model_accuracy": report["accuracy"],
+        "held_out_pairs": report["count"],
+        "cpu_s": spent,
+        "curves": curves,
+    }
+    show(figures)
+    finish(arguments, before, figures)
 
 
 def draw(found: dict[str, tuple[list[Point], list[int]]], out: Path) -> None:

@@ -39,7 +39,12 @@ class Bar:
 
 def inverse(spread: dict[str, Any]) -> dict[str, Any]:
     """Return the spread of theirs over ours from that of ours over theirs."""
-    return {"low": 1 / spread["high"], "median": 1 / spread["median"], "high": 1 / spread["low"]}
+    return {
+        "low": 1 / spread["high"],
+        "median": 1 / spread["median"],
+        "high": 1 / spread["low"],
+        "rounds": [1 / value for value in spread["rounds"]],
+    }
 
 
 class Results:
@@ -53,13 +58,18 @@ class Results:
         found: dict[str, Any] = self.files.get(name, {}).get("figures", {})
         return found
 
-    def environments(self, begins: str) -> dict[str, Any]:
-        """Return the ratio of the row whose name begins so."""
+    def environment(self, begins: str) -> dict[str, Any]:
+        """Return the first row of `environments` whose name begins so."""
         for row in self.figures("environments")["rows"]:
             if row["what"].startswith(begins):
-                found: dict[str, Any] = row["to_ours"]
+                found: dict[str, Any] = row
                 return found
         raise KeyError(begins)
+
+    def environments(self, begins: str) -> dict[str, Any]:
+        """Return its ratio to ours."""
+        found: dict[str, Any] = self.environment(begins)["to_ours"]
+        return found
 
     def sandboxes(self, begins: str) -> dict[str, Any]:
         """Return the processor time of a row over that of a fresh box of ours, round by round."""
@@ -109,7 +119,7 @@ SECTIONS: list[tuple[str, list[tuple[str, Source]]]] = [
         [
             ("32 episodes with a slow tool, TRL", lambda r: r.figures("rollouts")["tools"]["ratio_cpu"]),
             ("episodes, padded `generate`", lambda r: r.figures("rollouts")["generate"]["smollm2"]["ratio_cpu"]),
-            ("vLLM, the same as plain prompts", lambda r: r.figures("rollouts")["vllm"]["smollm2"]["utilisation_cpu"]),
+            ("vLLM, the same as plain prompts", lambda r: r.figures("rollouts")["vllm"]["guess"]["utilisation_cpu"]),
             ("a whole single-turn step, TRL", lambda r: r.trl("step", "step ours")),
             ("a GRPO update, TRL", lambda r: r.trl("update", "ours")),
         ],

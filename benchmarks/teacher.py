@@ -14,10 +14,10 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
-import numpy as np
-from common import finish, machine, parser, table
-from learner import GROUP, episodes, grpo, peak_mb, rss_mb, trajectories
+from common import at_least, finish, machine, parser, table
+from learner import STEPS, episodes, grpo, our_learner, peak_mb, rss_mb, trajectories
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -36,7 +36,6 @@ def play(side: str, options: argparse.Namespace) -> dict[str, float]:
 
     from quintain.rl.config import ModelConfig
     from quintain.rl.credit import assign
-    from quintain.rl.learner import Learner
     from quintain.rl.models import load_model
     from quintain.rl.teacher import load_teacher
 
@@ -48,10 +47,9 @@ def play(side: str, options: argparse.Namespace) -> dict[str, float]:
     teacher = None if config.teacher is None else load_teacher(config.teacher, model, tokenizer, longest=600)
     batch = trajectories(episodes(options.groups))
     before = rss_mb()
-    draws = np.random.default_rng(0)
-    learner = Learner(model, config, temperature=1.0, generator=draws, longest=600, teacher=teacher)
+    learner = our_learner(model, config, longest=600, teacher=teacher)
     seconds = []
-    for _ in range(2):
+    for _ in range(STEPS):
         began = time.process_time()
         measured = learner.measure(batch)
         learner.update(batch, assign(batch, config, measured), measured)
@@ -60,11 +58,22 @@ def play(side: str, options: argparse.Namespace) -> dict[str, float]:
     return {"cpu_s": min(seconds), "peak_mb": peak_mb() - before, "trained": trained}
 
 
+def show(figures: dict[str, Any]) -> None:
+    """Print the table."""
+    base = figures["no teacher"]
+    rows = [
+        (side, f"{r['cpu_s']:.1f}", f"{r['cpu_s'] / base['cpu_s']:.2f}", f"{r['peak_mb']:,.0f}")
+        for side, r in figures.items()
+    ]
+    title = f"An update on episodes of several turns, {base['trained']:,} trained tokens:"
+    table(title, ("`rl.teacher`", "CPU s", "/ no teacher", "peak MB"), rows)
+
+
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--groups", type=int, default=1, help="groups of eight episodes")
-    options.add_argument("--budget", type=int, default=2048, help="tokens of a micro-batch")
-    options.add_argument("--threads", type=int, default=1, help="of torch")
+    options.add_argument("--groups", type=at_least(1), default=1, help="groups of eight episodes")
+    options.add_argument("--budget", type=at_least(1), default=2048, help="tokens of a micro-batch")
+    options.add_argument("--threads", type=at_least(1), default=1, help="of torch")
     options.add_argument("--side", choices=[*SIDES], help="be one side: its figures as JSON")
     chosen = options.parse_args()
     if chosen.side:
@@ -79,12 +88,7 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
         found[side] = json.loads(done.stdout.splitlines()[-1])
-    base = found["no teacher"]
-    rows = [
-        (side, r["cpu_s"], r["cpu_s"] / base["cpu_s"], f"{r['peak_mb']:,.0f}") for side, r in found.items()
-    ]
-    title = f"A step, {chosen.groups} groups x {GROUP} multi-turn episodes, {base['trained']} trained tokens"
-    table(title, ("", "CPU s", "/ no teacher", "peak MB"), rows)
+    show(found)
     finish(chosen, before, found)
 
 

@@ -15,8 +15,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from common import finish, machine, parser, table
+from common import at_least, finish, machine, parser, table
 
 from quintain.rl.trajectory import StopReason, Trajectory, Turn
 from quintain.verifiers.base import Score
@@ -108,9 +109,24 @@ def cpu_ms(make: Callable[[], object], rounds: int = 7) -> float:
     return statistics.median(spent)
 
 
+def show(figures: dict[str, Any]) -> None:
+    """Print the table."""
+    pages = [(name, f"{found:.0f}") for name, found in figures["pages_cpu_ms"].items()]
+    number, size = figures["trajectories"], figures["files_mib"]
+    table(
+        f"A page, with {number:,} trajectories in files of {size:.0f} MiB (at most 200):",
+        ("", "CPU-ms"),
+        pages,
+    )
+    print(
+        f"\nReading them when the viewer starts: {figures['index_us_each']:.0f} CPU-µs each, "
+        f"{figures['memory_mib']:.0f} MiB of memory."
+    )
+
+
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--trajectories", type=int, default=50_000)
+    options.add_argument("--trajectories", type=at_least(1), default=50_000)
     chosen = options.parse_args()
     count, before_all = chosen.trajectories, machine()
     with tempfile.TemporaryDirectory() as temporary:
@@ -127,8 +143,6 @@ def main() -> None:
             pass
         spent = time.process_time() - began
         held = resident_mb() - before
-        print(f"{index.choices()['count']:,} trajectories, {size / 2**20:.0f} MiB")
-        print(f"index: {spent:.1f} CPU-s ({1e6 * spent / count:.0f} µs each), {held:.0f} MiB of memory")
         half = "verdict=wrong&sort=-tokens"
         last = f"rl-{count // (GROUPS * MEMBERS):06}"
         pages: dict[str, Callable[[], object]] = {
@@ -152,13 +166,14 @@ def main() -> None:
         }
         found = {name: cpu_ms(make) for name, make in pages.items()}
         index.close()
-    table("A page", ("", "CPU-ms"), list(found.items()))
     figures = {
         "trajectories": count,
+        "files_mib": size / 2**20,
         "index_us_each": 1e6 * spent / count,
         "memory_mib": held,
         "pages_cpu_ms": found,
     }
+    show(figures)
     finish(chosen, before_all, figures)
 
 

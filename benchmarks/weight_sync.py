@@ -11,29 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import TICKS, finish, machine, parser, spread, table
+from common import at_least, finish, machine, parser, ratio, spread, table, tree_cpu
 
 from quintain.rl.config import EngineConfig, ModelConfig, ServerConfig, VllmConfig
 from quintain.rl.engines import make_engine
 from quintain.rl.engines.base import Sampling
 from quintain.rl.models import load_model
-
-
-def cpu_seconds(group: int | None) -> float:
-    """CPU seconds of this process so far, and of all processes of `group`."""
-    total = time.process_time()
-    for entry in Path("/proc").iterdir() if group is not None else ():
-        try:
-            after_name = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if entry.name.isdecimal() and int(after_name[2]) == group:
-            total += (int(after_name[11]) + int(after_name[12])) / TICKS
-    return total
 
 
 async def measure(side: str, dtype: str, repeats: int) -> dict[str, Any]:
@@ -44,17 +30,16 @@ async def measure(side: str, dtype: str, repeats: int) -> dict[str, Any]:
     config = EngineConfig(kind=kind, vllm=options, server=ServerConfig(start=1, start_s=900), max_sessions=8)
     engine = make_engine(config, model, tokenizer, seed=0)
     await engine.load(model, 0)
-    group = engine.servers[0].process.process.pid if side == "server" else None
     probe = Sampling(4, (), temperature=1.0, seed=1)
     walls, cpus, said = [], [], []
     for version in range(1, repeats + 1):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1.003)
-        wall, cpu = time.monotonic(), cpu_seconds(group)
+        wall, cpu = time.monotonic(), time.process_time() + tree_cpu()
         await engine.load(model, version)
         walls.append(time.monotonic() - wall)
-        cpus.append(cpu_seconds(group) - cpu)
+        cpus.append(time.process_time() + tree_cpu() - cpu)
         said.append((await engine.generate([1, 2, 3], probe)).logprobs[0])
     await engine.close()
     assert len(set(said)) == repeats, "the weights did not arrive"
@@ -62,25 +47,30 @@ async def measure(side: str, dtype: str, repeats: int) -> dict[str, Any]:
     return {"side": side, "dtype": dtype, "mib": size, "wall_s": spread(walls), "cpu_s": spread(cpus)}
 
 
+def show(figures: dict[str, Any]) -> None:
+    """Print the table."""
+    names = {"process": "in this process", "server": "one server, a file in shared memory"}
+    rows = [
+        (names[one["side"]], one["dtype"], f"{one['mib']:.0f}", ratio(one["cpu_s"]), ratio(one["wall_s"]))
+        for one in figures["syncs"]
+    ]
+    table("New weights for vLLM:", ("to", "weights", "MiB", "CPU s", "wall s"), rows)
+
+
 def main() -> None:
     """Measure each side and print."""
     options = parser(__doc__)
     options.add_argument("--sides", nargs="+", choices=("process", "server"), default=["process", "server"])
     options.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    options.add_argument("--repeats", type=int, default=7)
+    options.add_argument("--repeats", type=at_least(1), default=7)
     asked = options.parse_args()
     before = machine()
     found = [
         asyncio.run(measure(side, dtype, asked.repeats)) for dtype in asked.dtypes for side in asked.sides
     ]
-    rows = [
-        (one["side"], one["dtype"], one["cpu_s"]["median"], one["wall_s"]["median"],
-         f"{one['wall_s']['low']:.2f} to {one['wall_s']['high']:.2f}")
-        for one in found
-    ]  # fmt: skip
-    head = ("to", "weights", "CPU s, median", "wall s, median", "range")
-    table(f"A sync of {found[0]['mib']:.0f} MiB", head, rows)
-    finish(asked, before, {"syncs": found})
+    figures = {"syncs": found}
+    show(figures)
+    finish(asked, before, figures)
 
 
 if __name__ == "__main__":
