@@ -37,7 +37,7 @@ ADVICE: Mapping[str, str] = {
     "reward hacking": "reward rises while held-out success falls: read the best-paid episodes, audit the reward",
     "sampler mismatch": "sampler and learner disagree about the same tokens: use rl.importance, or float32 weights",
     "nothing to learn": "nearly all groups agree in their reward: make tasks easier or harder, or use a curriculum",
-    "far from the start": "the policy has moved far from its start: lower rl.lr or raise rl.kl.coef",
+    "far from the start": "the KL is above 1 nat a token: lower rl.lr or raise rl.kl.coef",
     "broken calls": "most replies hold a call that cannot be read: the model needs a warm start on the format",
     "over-optimised": "the gold falls while the reward rises: go back to an earlier checkpoint, raise rl.kl.coef",
     "drift of length": "replies are far longer or shorter than at the start, and the gold is watched: read some",

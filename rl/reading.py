@@ -72,11 +72,16 @@ class Reader:
 
     @torch.no_grad()
     def kl(self, trajectories: Sequence[Trajectory], reference: Reference) -> float:
-        """Return KL(policy || reference) in nats a token, estimated (k3) on the trajectories."""
+        """Return KL(policy || reference) in nats a token, estimated (k3) on the trajectories.
+
+        The tokens are of the policy before its update, and k3 wants those of the policy as it is: each is weighed by
+        p / p_sampler. Without that, one token that the update made rare would have p_ref / p as its estimate.
+        """
         total, tokens = 0.0, 0.0
         for batch in self.batches(trajectories):
-            held_N = reference.logprobs(batch, self.temperature)
-            total += kl_estimate(self._own(batch), held_N).sum().item()
+            own_N, held_N = self._own(batch), reference.logprobs(batch, self.temperature)
+            weight_N = (own_N - batch.sampler_logp_N).exp()
+            total += (weight_N * kl_estimate(own_N, held_N)).sum().item()
             tokens += len(held_N)
         total, tokens = self.ranks.total(total, tokens)
         return total / max(tokens, 1)

@@ -100,7 +100,8 @@ class Display:
         now = self._clock()
         new = event.phase != self._phase
         track = self._tracks.setdefault(event.phase, _Track(began=now, first_step=event.step))
-        if event.step < track.step:
+        first = event.phase != "rl" and track.step == track.first_step < event.step and not track.history
+        if event.step < track.step or first:  # the first step loads libraries: it says nothing of the others
             track.began, track.first_step = now, event.step
         track.step, track.steps = event.step, event.steps
         track.latest.update(event.metrics)

@@ -86,6 +86,18 @@ def test_a_plain_line_has_the_time_that_is_left() -> None:
     assert "eta 0:2" in line
 
 
+def test_the_first_step_of_a_warm_start_which_loads_libraries_is_not_counted() -> None:
+    out, clock = io.StringIO(), Clock()
+    with Display("agent", Console(file=out, width=80), clock=clock) as display:
+        for step, seconds in ((0, 0), (1, 17), (2, 6), (3, 6)):
+            clock.now += seconds
+            display(Event("sft", step, 10, {"loss": 1.0} if step else {}))
+    _, _, first, second, third = out.getvalue().splitlines()
+    assert "eta" not in first
+    assert second.endswith("eta 0:48")
+    assert third.endswith("eta 0:42")
+
+
 @pytest.mark.parametrize(("width", "height"), [(120, 40), (80, 24), (40, 10), (20, 5), (8, 2)])
 def test_the_panel_fits_the_terminal(width: int, height: int) -> None:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)

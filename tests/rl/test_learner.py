@@ -214,6 +214,18 @@ def test_a_kl_penalty_holds_the_policy_near_its_start(model, two):
     assert ends[1] < ends[0] / 2
 
 
+def test_a_token_that_the_update_made_rare_does_not_blow_up_the_metric_kl(model, two):
+    before = np.array([p for one in logps(model, two) for p in one])
+    student = learner(model, lr=0.05, loss="likelihood")
+    for _ in range(3):
+        metrics = student.learn(two, np.array([-1.0, -1.0]))
+    log_w = np.array([p for one in logps(model, two) for p in one]) - before
+    assert log_w.min() < -5
+    # Sampled by the reference itself, a token with weight w = p / p_ref is worth 1 - w + w log w, and 1 at most.
+    assert metrics["kl"] == pytest.approx(np.mean(1 - np.exp(log_w) + np.exp(log_w) * log_w), rel=1e-4)
+    assert 0 < metrics["kl"] < 1.5
+
+
 def test_an_entropy_bonus_raises_entropy(model, two):
     def entropy() -> float:
         with torch.no_grad():
