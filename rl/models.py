@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from ..tools.errors import UserError
 from .adapters import add_adapter
+from .checkpoint import best_step, checkpoints
 from .config import ModelConfig
 from .seeds import derive
 from .tiny import build_model, build_tokenizer
@@ -102,6 +103,19 @@ def read_template(config: ModelConfig) -> str | None:
     return CHATML_TOOLS if config.path == SMOLLM2 else None
 
 
+def _what_to_give(folder: Path) -> str:
+    """Return advice on a path that holds no model: where it is of a run, a model that the run has."""
+    for run in (folder, folder.parent, folder.parent.parent):
+        if (run / "model" / "config.json").is_file():
+            return f"the model of that run is {run / 'model'}"
+        kept = {checkpoint.step: checkpoint.path for checkpoint in checkpoints(run)}
+        if kept:
+            best = best_step(run)
+            chosen, what = (kept[best], "best") if best in kept else (kept[max(kept)], "newest")
+            return f"the {what} checkpoint of that run is {chosen}"
+    return "give a Hugging Face model folder or id, or 'tiny'"
+
+
 def _pretrained(
     path: str, config: ModelConfig, section: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -109,7 +123,7 @@ def _pretrained(
     looks_local = folder.is_dir() or path.startswith((".", "/", "~")) or path.count("/") > 1
     if looks_local and not (folder / "config.json").is_file():
         state = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise UserError(f"{section}.path {path!r} {state}: give a Hugging Face model folder or id, or 'tiny'")
+        raise UserError(f"{section}.path {path!r} {state}: {_what_to_give(folder)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         if len(tokenizer) == 0:

@@ -126,10 +126,12 @@ async def evaluate_suite(
 def claim(suite: Suite, out: Path) -> None:
     """Take a folder for a suite; one that holds the same suite is gone on with.
 
-    Models and environments may be added. Raises `UserError` for a folder of another evaluation, naming what differs.
+    Models and environments may be added, and a suite of which nothing was played may be replaced. Raises `UserError`
+    for a folder of another evaluation, naming what differs.
     """
     path = out / SUITE
-    if path.is_file():
+    begun = any(file.stat().st_size for file in (out / EPISODES).glob("*.jsonl"))
+    if path.is_file() and begun:
         held, wanted = read_toml(path), suite.model_dump(mode="json", exclude_none=True)
         differing = [
             f"{key}: {held.get(key)!r} there, {wanted.get(key)!r} now"
@@ -147,7 +149,7 @@ def claim(suite: Suite, out: Path) -> None:
             raise UserError(
                 f"{out} holds another evaluation; name another folder with --out:\n" + "\n".join(differing)
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif not path.is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no evaluation: name another folder with --out")
     write_atomically(path, suite.to_toml())
 
@@ -200,6 +202,8 @@ async def _played(
         nonlocal done
         done += 1
         tell(model, described.label, done, len(starts))
+
+    tell(model, described.label, 0, len(starts))
 
     with Journal(path) as journal:
         return await rollout(

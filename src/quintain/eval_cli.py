@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from .rl.evals.run import Results, evaluate_suite
+from .commands.shared import env_options
+from .rl.evals.run import Results, Tell, evaluate_suite
 from .rl.evals.statistics import Estimate
 from .rl.evals.suite import Suite, load_suite
 from .tools.errors import UserError
+
+LINE_EVERY_S = 10.0
+"""Without a terminal, progress is told at most this often."""
 
 
 def suite_of(
@@ -27,7 +35,8 @@ def suite_of(
 ) -> Suite:
     """Return the suite that a command line describes: a file, and environments and models that replace those in it.
 
-    `given` holds for each of `models`. Raises `UserError` where nothing is named, and for what does not fit.
+    An environment is an id, or an id with options: "quintain/Countdown-v0 split=test". `given` holds for each of
+    `models`. Raises `UserError` where nothing is named, and for what does not fit.
     """
     if file is None and not (envs and models):
         raise UserError(
@@ -35,12 +44,22 @@ def suite_of(
         )
     table: dict[str, Any] = {} if file is not None else {"name": "eval"}
     if envs:
-        table["env"] = [{"id": env} for env in envs]
+        table["env"] = [_env(env) for env in envs]
     if models:
         table["model"] = [
             {"name": _name(model, number), "path": model, **given} for number, model in enumerate(models)
         ]
     return load_suite(file, overrides, table)
+
+
+def _env(text: str) -> dict[str, Any]:
+    """Read an environment of the command line: its id, then options of it, "quintain/Countdown-v0 split=test"."""
+    words = shlex.split(text)
+    if not words:
+        raise UserError(
+            '--env is empty: give an id, or an id with options: "quintain/Countdown-v0 split=test"'
+        )
+    return {"id": words[0], "kwargs": env_options(words[1:])}
 
 
 def _name(model: str, number: int) -> str:
@@ -58,14 +77,7 @@ def run_eval(suite: Suite, out: Path, console: Console, verifier: str | None = N
         judge = None if verifier is None else load_verifier(verifier)
     except SpecError as error:
         raise UserError(f"--verifier: {error}") from None
-    with Progress(console=console, transient=True) as progress:
-        bars: dict[tuple[str, str], Any] = {}
-
-        def tell(model: str, env: str, done: int, total: int) -> None:
-            if (model, env) not in bars:
-                bars[model, env] = progress.add_task(f"{model} on {env}", total=total)
-            progress.update(bars[model, env], completed=done)
-
+    with _progress(console) as tell:
         results = asyncio.run(evaluate_suite(suite, out, tell=tell, verifier=judge))
     show(suite, results, console)
     place = out if verifier is None else out / "rescored"
@@ -75,6 +87,32 @@ def run_eval(suite: Suite, out: Path, console: Console, verifier: str | None = N
     for doubt in results.doubtful:
         console.print(Text(f"doubtful: {doubt}", "yellow"))
     return 1 if results.doubtful else 0
+
+
+@contextmanager
+def _progress(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[Tell]:
+    """Give what to tell of progress: bars in a terminal; elsewhere a line now and then, for logs."""
+    if not console.is_terminal:
+        last: dict[tuple[str, str], float] = {}
+
+        def line(model: str, env: str, done: int, total: int) -> None:
+            now = clock()
+            if done in (0, total) or now - last.get((model, env), -math.inf) >= LINE_EVERY_S:
+                last[model, env] = now
+                console.print(f"{model} on {env}: {done}/{total} episodes", soft_wrap=True, highlight=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars: dict[tuple[str, str], TaskID] = {}
+
+        def bar(model: str, env: str, done: int, total: int) -> None:
+            if (model, env) not in bars:
+                bars[model, env] = progress.add_task(f"{model} on {env}", total=total)
+            progress.update(bars[model, env], completed=done)
+
+        yield bar
 
 
 def show(suite: Suite, results: Results, console: Console) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from quintain.cli import main
+from quintain.eval_cli import suite_of
 from quintain.rl.engines.base import Sampling
 from quintain.rl.engines.scripted import ScriptedEngine
 from quintain.rl.evals import run as run_module
-from quintain.rl.evals.run import evaluate_suite
+from quintain.rl.evals.run import claim, evaluate_suite
 from quintain.rl.evals.suite import EvalModel, Suite, load_suite
 from quintain.rl.text_codec import TextCodec, pack, unpack
 from quintain.tools.errors import UserError
@@ -121,6 +122,13 @@ def test_models_can_be_added_to_a_folder_and_nothing_else_changed(
         evaluated(other, tmp_path / "out")
 
 
+def test_a_folder_in_which_nothing_was_played_is_free_for_another_evaluation(
+    suite: Suite, players: None, tmp_path: Path
+) -> None:
+    claim(suite.model_copy(update={"seed": 1}), tmp_path / "out")  # and then the model was not there, say
+    assert len(evaluated(suite, tmp_path / "out").cells) == 2
+
+
 def test_episodes_are_judged_again_without_sampling(suite: Suite, players: None, tmp_path: Path) -> None:
     evaluated(suite, tmp_path / "out")
     asked.clear()
@@ -197,6 +205,17 @@ def test_mistakes_on_the_command_line_end_in_one_message(
     assert message in capsys.readouterr().err
 
 
+def test_an_environment_of_the_command_line_may_have_options() -> None:
+    suite = suite_of(
+        None, ["quintain/Wordle-v0", "quintain/Countdown-v0 split=test numbers=3"], ["m"], (), {}
+    )
+    assert [env.kwargs for env in suite.env] == [{}, {"split": "test", "numbers": 3}]
+    with pytest.raises(
+        UserError, match="expected an option of the environment such as split=test, got 'test'"
+    ):
+        suite_of(None, ["quintain/Countdown-v0 test"], ["m"], (), {})
+
+
 def test_the_command_prints_a_table(
     suite: Suite,
     players: None,
@@ -209,6 +228,7 @@ def test_the_command_prints_a_table(
     (tmp_path / "small.toml").write_text(suite.to_toml())
     assert main(["eval", "small.toml", "--out", "out"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("base on GuessNumber-v0: 0/12 episodes base on GuessNumber-v0: 12/12 episodes")
     assert "0.0 (0 to 0)" in printed and "new - base" in printed and "out/results.json" in printed
 
 

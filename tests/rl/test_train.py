@@ -15,11 +15,12 @@ from quintain.envs import registry
 from quintain.envs.library.calculator import Calculator
 from quintain.rl import prepare
 from quintain.rl.checkpoint import best_step, checkpoints, save_checkpoint
-from quintain.rl.config import Config
+from quintain.rl.config import Config, ModelConfig
 from quintain.rl.credit import Credit
 from quintain.rl.credit_file import read_credit
 from quintain.rl.learner import Learner, NonFiniteError
 from quintain.rl.metrics import read_metrics
+from quintain.rl.models import load_model
 from quintain.rl.train import UngradedError, train
 from quintain.rl.trajectory import Trajectory
 from quintain.tools.errors import UserError
@@ -105,6 +106,13 @@ def numbers(folder: Path) -> list[tuple[object, ...]]:
         )
         for r in read_metrics(folder / "metrics.jsonl")
     ]
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints/best"])
+def test_who_names_a_run_as_a_model_is_told_of_its_checkpoint(finished: Path, place: str):
+    wanted = finished / "checkpoints" / f"step-{best_step(finished):06d}"
+    with pytest.raises(UserError, match=rf"the best checkpoint of that run is {wanted}$"):
+        load_model(ModelConfig(path=str(finished / place)), seed=0)
 
 
 def test_a_run_writes_metrics_trajectories_and_checkpoints(finished: Path):

@@ -99,11 +99,15 @@ def view(
 
 
 @commands.command(
-    name="eval", epilog="Example:  quintain eval --env quintain/Sokoban-v0 --model runs/a/checkpoints/best"
+    name="eval",
+    epilog='Example:  quintain eval --env "quintain/Sokoban-v0 split=test" --model runs/a/checkpoints/step-000060',
 )
 def evaluate(
     suite: Annotated[Path | None, typer.Argument(help="A TOML file: environments, models, how many.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="An environment; may be given again.")] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(help='An environment with its options, "ID split=test"; may be repeated.'),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(help="A folder, an id, `smollm2`, a name on a server; may be given again."),

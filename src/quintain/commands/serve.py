@@ -42,7 +42,7 @@ def serve(
     serve_env(env_id, env_options(options), task, seed, host, port)
 
 
-@commands.command(epilog="Example:  quintain gateway --model runs/my-run/checkpoints/best --port 8000")
+@commands.command(epilog="Example:  quintain gateway --model runs/my-run/checkpoints/step-000060 --port 8000")
 def gateway(
     model: Annotated[str, typer.Option(help="A model: a folder, a Hugging Face id or `smollm2`.")],
     port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free one.")] = 0,
