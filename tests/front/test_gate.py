@@ -48,18 +48,18 @@ def test_every_figure_has_a_limit_above_all_that_was_measured(gate: ModuleType) 
     limits = gate.limits()
     assert set(limits) == set(gate.FIGURES)
     for limit in limits.values():
-        assert limit.measured <= limit.highest < limit.limit <= 1.6 * limit.measured
+        assert limit.measured <= limit.highest < limit.limit <= 1.25 * limit.measured
 
 
-def test_the_least_round_of_each_side_counts(gate: ModuleType) -> None:
-    pair = paced([3.0, 2.0, 5.0], [4.0, 8.0, 9.0])
-    assert gate.measure(pair, lambda ratio: True, least=3).ratio == 0.5
+def test_the_median_of_the_rounds_counts(gate: ModuleType) -> None:
+    pair = paced([3.0, 8.0, 1.0], [4.0, 8.0, 4.0])
+    assert gate.measure(pair, lambda ratio: True, least=3).ratio == 0.75
 
 
 def test_load_that_slows_some_rounds_is_waited_out(gate: ModuleType) -> None:
-    pair = paced([9.0, 9.0, 9.0, 2.0], [2.0, 2.0, 2.0, 2.0])
+    pair = paced([9.0, 9.0, 2.0, 2.0, 2.0], [2.0, 2.0, 2.0, 2.0, 2.0])
     found = gate.measure(pair, lambda ratio: ratio <= 1.5, least=2, most=9)
-    assert (found.ratio, len(found.ours)) == (1.0, 4)
+    assert (found.ratio, len(found.ours)) == (1.0, 5)
 
 
 def test_a_regression_is_over_its_limit_in_every_round(gate: ModuleType) -> None:
