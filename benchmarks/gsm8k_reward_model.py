@@ -115,7 +115,7 @@ def main() -> None:
             }
         )
 
-        def show(event: Any) -> None:
+        def tell(event: Any) -> None:
             if event.phase == "check" or (event.phase == "train" and event.step % 4 == 0):
                 kept = ("loss", "accuracy", "margin", "calibration_error", "low", "high")
                 numbers = {name: round(event.metrics[name], 3) for name in kept if name in event.metrics}
@@ -123,7 +123,7 @@ def main() -> None:
                     event.phase, event.step, numbers, f"{time.process_time() - began:.0f} CPU-s", flush=True
                 )
 
-        run_stage(config, folder, show)
+        run_stage(config, folder, tell)
         report = json.loads((folder / "reward_model.json").read_text())
     figures = {"pairs": count, "cpu_s": time.process_time() - began, "report": report}
     show(figures)
