@@ -213,8 +213,9 @@ print("\\n{nonce}" + _json.dumps(_results))
 """
 
 _PYTEST_HARNESS = """
-import json, sys
+import json, os, sys
 sys.path.insert(0, ".")
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 import pytest
 class Results:
     def __init__(self):

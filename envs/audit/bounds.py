@@ -6,6 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -226,22 +227,27 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
 
 def _grown(subject: Subject, round_: Callable[[], None], code: str, what: str) -> Iterator[Finding]:
     """Find what grows with every round; the first two rounds may open what is then shared."""
-    counts: list[Held] = []
-    for i in range(2 + _ROUNDS):
-        round_()
-        gc.collect()
-        if i >= 1:
-            counts.append(_settled(counts[-1] if counts else None))
+
+    def played(rounds: int) -> None:
+        for _ in range(rounds):
+            round_()
+            gc.collect()
+
+    with _all_there_set_aside():
+        played(2)
+        before = held()
+        played(_ROUNDS)
+        after = _settled(before)
     parts = []
     for name, unit in (
         ("descriptors", "file descriptors"),
         ("threads", "threads"),
         ("processes", "processes"),
     ):
-        values = [getattr(count, name) for count in counts]
-        if values[-1] - values[0] >= _ROUNDS:
-            parts.append(f"{unit} from {values[0]} to {values[-1]}")
-    grown = counts[-1].memory_mb - counts[0].memory_mb
+        first, last = getattr(before, name), getattr(after, name)
+        if last - first >= _ROUNDS:
+            parts.append(f"{unit} from {first} to {last}")
+    grown = after.memory_mb - before.memory_mb
     if parts:
         text = f"{what}: over {_ROUNDS} rounds the number of {' and of '.join(parts)}."
         yield Finding(f"{code}-open", Severity.FAULT, text)
@@ -251,11 +257,24 @@ def _grown(subject: Subject, round_: Callable[[], None], code: str, what: str) -
         yield Finding(f"{code}-memory", Severity.WARNING, text)
 
 
-def _settled(before: Held | None) -> Held:
+@contextmanager
+def _all_there_set_aside() -> Iterator[None]:
+    """Spare the collector what is there already: with PyTorch in the process each look at it takes half a second."""
+    ours = gc.get_freeze_count() == 0  # what somebody else has set aside stays so
+    if ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
+
+
+def _settled(before: Held) -> Held:
     """Count; what is more than before gets a moment to end."""
     count = held()
-    for _ in range(10):
-        if before is None or (
+    for _ in range(20):
+        if (
             count.descriptors <= before.descriptors
             and count.threads <= before.threads
             and count.processes <= before.processes

@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.slow  # `make test` alone does not install sphinx
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,7 +26,6 @@ def made_pages() -> ModuleType:
     return module
 
 
-@pytest.mark.slow
 def test_it_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
     tmp_path: Path, made_pages: ModuleType
 ) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     if named := os.environ.get("QUINTAIN_AGENTS_PYTHON"):
         return named
     folder = tmp_path_factory.mktemp("agents")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=120)
     found = str(folder / "bin" / "python")
+    (own,) = folder.glob("lib/python*/site-packages")
+    (own / "ours.pth").write_text(sysconfig.get_path("purelib"))  # what is here already is not fetched again
     command = [found, "-m", "pip", "install", "-q", "--disable-pip-version-check", "openai-agents>=0.20,<1"]
     got = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if got.returncode:

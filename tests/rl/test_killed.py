@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,13 @@ tiny = { layers = 1, width = 32, mlp = 32, vocabulary = 300, context = 256 }
 turn_tokens = 8
 episode_tokens = 256
 [sft]
-steps = 6
+steps = 4
 episodes = 12
 tokens_per_step = 256
 warmup_steps = 0
 [rl]
 algorithm = "ppo"
-steps = 12
+steps = 9
 groups = 4
 group_size = 2
 minibatches = 2
@@ -56,10 +57,57 @@ AHEAD = CONFIG.replace("checkpoint_every = 1", "checkpoint_every = 3").replace(
 )
 """Between two checkpoints, episodes of two later steps are played while a step trains."""
 
+STARTER = """
+import os, sys, time, traceback
+import quintain.rl.train
+from quintain.cli import main
+print("ready", flush=True)
+for line in sys.stdin:
+    seconds, *words = line.rstrip("\\n").split("\\t")
+    until = time.monotonic() + float(seconds)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(2, 1)
+            code = main(words)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended:
+        time.sleep(0.005)
+        if time.monotonic() > until:
+            os.kill(child, 9)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+"""Runs commands, each in a process of its own that has all loaded (a kill falls into the work, not into the imports)
+and is killed after the seconds that stand before it."""
 
-def command(config: Path, folder: Path, *, resume: bool) -> list[str]:
-    run = ["--resume", str(folder)] if resume else [str(config), "--run-dir", str(folder)]
-    return [sys.executable, "-m", "quintain", "train", *run]
+
+@contextmanager
+def starter(said: Path) -> Iterator[Callable[[float, list[str]], int]]:
+    """Give what runs a command and returns its exit code, -9 if it was killed."""
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", STARTER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "ready\n", said.read_text()
+
+        def run(seconds: float, words: list[str]) -> int:
+            print(seconds, *words, sep="\t", file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        yield run
 
 
 def numbers(folder: Path) -> list[tuple[object, ...]]:
@@ -85,41 +133,27 @@ def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_happened(
     tmp_path: Path, settings: str, kills_wanted: int
 ):
     """With episodes played ahead, those that were journaled or are in the checkpoint are learned from, too."""
-    config = tmp_path / "killed.toml"
+    config, said = tmp_path / "killed.toml", tmp_path / "said.txt"
     config.write_text(settings)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    began = time.monotonic()
-    subprocess.run(command(config, whole, resume=False), check=True, capture_output=True, timeout=600)
-    took = time.monotonic() - began
-
     draws = random.Random(7)
-    kills = 0
-    while True:
-        run = subprocess.Popen(
-            command(config, killed, resume=(killed / "config.toml").exists()),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            # After the first moments, in which nothing is loaded yet; the last run is let through.
-            wait = draws.uniform(0.35, 1.0) * took if kills < kills_wanted else 600
-            _, errors = run.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.communicate()
+    with starter(said) as run:
+        began = time.monotonic()
+        assert run(600, ["train", str(config), "--run-dir", str(whole)]) == 0, said.read_text()
+        took = time.monotonic() - began
+        kills = 0
+        while kills < kills_wanted:
+            resume = (killed / "config.toml").exists()
+            words = ["--resume", str(killed)] if resume else [str(config), "--run-dir", str(killed)]
+            code = run(draws.uniform(0.1, 0.9) * took, ["train", *words])
+            assert code in (0, -signal.SIGKILL), said.read_text()
             kills += 1
-            continue
-        assert run.returncode == 0, errors.decode()
-        if (
-            kills < kills_wanted
-        ):  # it was through before it was killed: once more from the start of its last steps
-            for checkpoint in checkpoints(killed)[-2:]:
-                if checkpoint.step > 0:
-                    (checkpoint.path / "trainer.pt").unlink()
-            kills += 1
-            continue
-        break
+            if code == 0:  # it was through before it was killed: once more from the start of its last steps
+                for checkpoint in checkpoints(killed)[-2:]:
+                    if checkpoint.step > 0:
+                        (checkpoint.path / "trainer.pt").unlink()
+    last = [sys.executable, "-m", "quintain", "train", "--resume", str(killed)]
+    subprocess.run(last, check=True, capture_output=True, timeout=600)
 
     assert numbers(killed) == numbers(whole)
     assert played(killed) == played(whole)

@@ -103,6 +103,19 @@ async def test_a_wrong_solution_fails(judge: CodeTests, task: Task) -> None:
     assert score.graded
 
 
+async def test_no_plugin_of_this_machine_s_pytest_takes_part_in_a_verdict(judge: CodeTests) -> None:
+    """They are loaded into this very session: pytest-asyncio is one of them."""
+    program = (
+        "from solution import is_palindrome\n\n"
+        "def test_it(request):\n"
+        "    assert request.config.pluginmanager.list_plugin_distinfo() == []\n"
+        "    assert is_palindrome('abba') is True\n"
+    )
+    task = Task("t", "", {"module": "solution", "test_files": {"test_it.py": program}})
+    score = await judge.acall(HONEST, task)
+    assert score.value == 1, score.reason
+
+
 async def test_partial_credit_is_the_share_of_tests(pool: Pool) -> None:
     judge = CodeTests(partial=True, pool=pool)
     for task in (CALLS, MBPP, PYTEST):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import json
@@ -13,7 +14,7 @@ import re
 import string
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -287,8 +288,22 @@ def programs(count: int) -> Iterator[str]:
         yield body if seed % 3 else f"def f(x):\n    {body}\n"
 
 
+def telling(texts: Iterable[str]) -> Iterator[str]:
+    """Each text once: all that Python reads, and a tenth of what it does not, where one is like another."""
+    unread = 0
+    for text in dict.fromkeys(texts):
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError):
+            unread += 1
+            if unread % 10:
+                continue
+        yield text
+
+
 @pytest.mark.slow
-async def test_ten_thousand_programs_through_code_tests() -> None:
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+async def test_many_programs_through_code_tests() -> None:
     try:
         pool = open_pool(limits=Limits(wall_s=2, memory_mb=128))
     except SandboxUnavailable as error:
@@ -302,12 +317,12 @@ async def test_ten_thousand_programs_through_code_tests() -> None:
         "",
         {"level": "C", "test_files": {"test_a.py": "from solution import f\ndef test(): assert f(3) == 9\n"}},
     )
-    following = iter(enumerate([*programs(FUZZED // 2), *fuzzed(FUZZED // 2)]))
+    following = iter(enumerate(telling([*programs(FUZZED), *fuzzed(FUZZED)])))
 
     async def work() -> None:
         for index, text in following:
             tasks = [calls, stdio] if index % 10 else [calls, stdio, asserts]
-            for task in tasks if index % 200 else [*tasks, whole]:
+            for task in tasks if index % 50 else [*tasks, whole]:
                 score = await asyncio.wait_for(judge.acall(text, task), 120)
                 assert score.graded, (text, score.reason)
 
