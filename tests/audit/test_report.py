@@ -170,7 +170,7 @@ def test_a_probe_of_ones_own_runs_after_the_others():
 def test_a_probe_without_end_is_cut_and_keeps_what_it_found():
     began = time.monotonic()
     (outcome,) = audit(Leaky, probes=[Endless()], only=["endless"], probe_s=0.3).outcomes
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert [finding.code for finding in outcome.findings] == ["time", "first"]
     assert outcome.verdict == "cannot tell"
 
@@ -222,13 +222,13 @@ def test_a_call_is_cut_in_any_thread():
 
 def test_the_outer_limit_holds_while_an_inner_call_runs():
     def inner():
-        for _ in range(100):
+        for _ in range(1000):
             within(5, time.sleep, 0.05)
 
     began = time.monotonic()
     with pytest.raises(TookTooLong):
         within(0.2, inner)
-    assert time.monotonic() - began < 4  # not the five seconds of the whole
+    assert time.monotonic() - began < 25  # not the fifty seconds of the whole
 
 
 @pytest.mark.slow

@@ -59,7 +59,9 @@ AHEAD = CONFIG.replace("checkpoint_every = 1", "checkpoint_every = 3").replace(
 
 STARTER = """
 import os, sys, time, traceback
-import quintain.rl.train
+from transformers import TrainerCallback
+from trl import SFTTrainer
+import quintain.report, quintain.rl.train
 from quintain.cli import main
 print("ready", flush=True)
 for line in sys.stdin:

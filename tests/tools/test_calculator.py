@@ -101,7 +101,7 @@ def test_any_text_gives_a_text_at_once(expression):
 
     assert isinstance(text, str)
     assert len(text) < MAX_BITS
-    assert time.process_time() - begin < 0.5
+    assert time.process_time() - begin < 3
 
 
 async def test_the_tool_takes_one_expression():

@@ -112,7 +112,7 @@ async def test_calls_from_asyncio_do_not_block_the_loop(guard: Guard) -> None:
             ticks += 1
 
     ticking = asyncio.create_task(tick())
-    await asyncio.gather(guard.acall(time.sleep, 0.3), guard.acall(time.sleep, 0.3))
+    await asyncio.gather(guard.acall(time.sleep, 1), guard.acall(time.sleep, 1))
     ticking.cancel()
     assert ticks >= 5
 
@@ -153,7 +153,7 @@ def test_no_process_is_left_after_closing() -> None:
 @pytest.mark.slow
 @pytest.mark.alone
 def test_every_call_is_answered_while_workers_are_killed_at_random() -> None:
-    seconds = float(os.environ.get("QUINTAIN_LOAD_SECONDS", "20"))
+    seconds = float(os.environ.get("QUINTAIN_LOAD_SECONDS", "10"))
     stop = time.monotonic() + seconds
     answered = retried = 0
     lock = threading.Lock()

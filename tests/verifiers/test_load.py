@@ -1,6 +1,6 @@
 """Full load while workers are killed at random: every call is answered, and no failure of ours is a wrong answer.
 
-`QUINTAIN_LOAD_SECONDS=120` runs it for two minutes; it is twenty seconds otherwise.
+`QUINTAIN_LOAD_SECONDS=120` runs it for two minutes; it is ten seconds otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from quintain.sandboxes import Limits, SandboxUnavailable, open_pool
 from quintain.verifiers import CodeTests, MathAnswer, Task, verifier
 from quintain.verifiers.guard import Guard, GuardError
 
-SECONDS = float(os.environ.get("QUINTAIN_LOAD_SECONDS", "20"))
+SECONDS = float(os.environ.get("QUINTAIN_LOAD_SECONDS", "10"))
 
 
 def square_root(number: int) -> float:
