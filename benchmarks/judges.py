@@ -30,6 +30,8 @@ DATA = (
     "bfcl_multiple_a", "bfcl_parallel_a", "humaneval",
 )  # fmt: skip
 """The files of the folder, `.jsonl`."""
+WRITTEN = "written mathematics"
+"""The rows of `--rows`."""
 SOLUTIONS = 600
 """Of the grade-school solutions: so many for the other judges, who are slower."""
 
@@ -86,9 +88,10 @@ def math_table(title: str, found: list[dict[str, Any]]) -> None:
 
 
 def show(figures: dict[str, Any]) -> None:
-    """Print the tables of mathematics, and what else was judged."""
+    """Print the tables of mathematics but those of `--rows`, and what else was judged."""
     for title, found in figures["mathematics"].items():
-        math_table(title, found)
+        if title != WRITTEN:
+            math_table(title, found)
     found, calls, code = (figures[name] for name in ("instructions", "tool_calls", "code"))
     rows = [
         ("instructions: verdicts as the official IFEval checker's, strict", found["strict_agreed"]),
@@ -103,6 +106,16 @@ def show(figures: dict[str, Any]) -> None:
     table("What passes:", ("", "share"), [(name, f"{100 * share:.4g} %") for name, share in rows])
     rate = code["verifications_a_minute"]
     print(f"\nVerifications of 8 tests a minute, each in a fresh box: {rate:,.0f}.")
+
+
+def show_written(figures: dict[str, Any]) -> None:
+    """Print the table of `--rows`."""
+    if WRITTEN in figures["mathematics"]:
+        math_table(WRITTEN, figures["mathematics"][WRITTEN])
+
+
+SHOWN = {"written": show_written}
+"""What prints the table of a part."""
 
 
 def written(path: Path) -> list[dict[str, Any]]:
@@ -134,7 +147,7 @@ def mathematics(data: Path, more: Path | None, cache: Path | None) -> dict[str, 
             print(f"({peer.name} cannot be had here: {error})", file=sys.stderr)
     sets = {"mathematics": labelled, "grade-school solutions of models": solutions}
     if more is not None:
-        sets["written mathematics"] = written(more)
+        sets[WRITTEN] = written(more)
     MathAnswer()(
         "\\boxed{\\sin x}", Task("t", "", "\\cos x")
     )  # the first import of mpmath is not the first row's
@@ -245,6 +258,7 @@ def main() -> None:
         "peers": {} if given.alone else {peer.name: list(peer.packages) for peer in PEERS},
     }
     show(figures)
+    show_written(figures)
     finish(given, before, figures)
 
 
