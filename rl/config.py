@@ -279,11 +279,6 @@ class Config(Section):
                 "engine.kind = 'openai' samples from a server whose weights a run cannot set, so nothing can be "
                 "trained on it: use transformers or vllm, or leave [sft] and [rl] out and evaluate"
             )
-        if self.rl is not None and self.rl.in_flight and self.engine.kind not in ("transformers", "vllm"):
-            raise ValueError(
-                f"rl.in_flight needs an engine that takes weights in the middle of a reply, got {self.engine.kind!r}: "
-                "use engine.kind = 'transformers' or 'vllm', or leave rl.in_flight out"
-            )
         if self.rl is not None and self.rl.staleness and self.engine.vllm.sleep:
             raise ValueError(
                 "engine.vllm.sleep frees the GPU while the learner works, rl.staleness samples meanwhile: choose one"

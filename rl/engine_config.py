@@ -45,8 +45,10 @@ class ServerConfig(Section):
     """With `file`: a folder under the same path here and on the servers; none is shared memory, for this machine."""
     address: str = "127.0.0.1"
     """With `nccl`: this machine's address as the servers see it."""
+    restarts: CountOrNone = 3
+    """How often each started server that has ended is started again in a run; after that it stays away."""
     start_s: Positive = 600.0
-    """Seconds until all of them must be ready."""
+    """Seconds until all of them must be ready, and one that is started again."""
     timeout_s: Positive = 600.0
     """Seconds for one completion on one server, its wait in the server's queue included."""
     load_s: Positive = 300.0

@@ -307,7 +307,9 @@ class Gateway:
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if stops_within(middle) else (middle + 1, high)
-        return Completion(said.ids[:low], said.logprobs[:low], said.finish, said.version)
+        versions = said.versions[:low]
+        version = versions[-1] if versions else said.version
+        return Completion(said.ids[:low], said.logprobs[:low], said.finish, version, versions)
 
     def _hold(self, sample: Sample) -> None:
         """Count a sample as the one used last, and let go of the cache of the one that was not used for longest."""

@@ -46,7 +46,7 @@ class Sample:
         self.ids.extend([*given, *said.ids])
         self.mask.extend([False] * len(given) + [True] * len(said.ids))
         self.logprobs.extend([0.0] * len(given) + list(said.logprobs))
-        self.versions.extend([-1] * len(given) + [said.version] * len(said.ids))
+        self.versions.extend([-1] * len(given) + list(said.versions or [said.version] * len(said.ids)))
         self.turns.append(
             Turn(
                 start,

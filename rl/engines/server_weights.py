@@ -217,23 +217,30 @@ def weight_source(current: Callable[[], dict[str, Tensor]]) -> Any:
     return Weights()
 
 
-async def hand_over(server: Server, mover: Mover, label: str) -> None:
+async def hand_over(server: Server, mover: Mover, label: str, *, keep: bool = False) -> None:
     """Give the server the weights that are published as `label`, and empty its caches.
 
-    What it is at is dropped first: nothing is sampled with half of the old weights. Raises `EngineError`.
+    What it is at is dropped first, or with `keep` held until it has them and then computed again: its next token is of
+    the new weights, and no key or value of the old ones is used any more. Nothing is sampled with half of them: where
+    they do not arrive, what was kept is dropped too. Raises `EngineError`.
     """
     call = server.client.call
     try:
-        await call("POST", "/pause?mode=abort", timeout_s=QUIET_S)
+        await call("POST", f"/pause?mode={'keep' if keep else 'abort'}", timeout_s=QUIET_S)
         try:
             await mover.hand(server, label)
-            cleared = await call("POST", "/reset_prefix_cache", timeout_s=QUIET_S)
+            running = "?reset_running_requests=true" if keep else ""
+            cleared = await call("POST", f"/reset_prefix_cache{running}", timeout_s=QUIET_S)
             if cleared.get("success") is not True:
                 raise EngineError(
                     f"{server.url} kept its prefix cache: what it holds was computed by the old weights",
                     "weights",
                 )
             await call("POST", "/update_weight_version", {"new_version": label}, timeout_s=QUIET_S)
+        except BaseException:
+            if keep:
+                await call("POST", "/pause?mode=abort", timeout_s=QUIET_S)
+            raise
         finally:
             await call("POST", "/resume", timeout_s=QUIET_S)
     except EndpointError as error:

@@ -2,17 +2,20 @@
 
 A server is *ready* once it was admitted: looked at, and given the weights of the others. One that fails to answer
 rests and is admitted anew after a pause that grows; one that is gone is lost, and what waited for it goes elsewhere.
+One that was started from here and has ended is started again, a few times in a run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ...tools.errors import UserError
 from ...tools.openai_client import EndpointError, OpenAIClient
 from .base import EngineError
 from .local_server import LocalServer
@@ -29,6 +32,7 @@ MISSES = 2
 """Looks in a row that find no health before a server is given up; a busy one may be late once."""
 LOOK_S = 10.0
 """Seconds that a server has to say that it is well."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -41,6 +45,14 @@ class Server:
     """Its own, so that each has its connections."""
     process: LocalServer | None = None
     """What runs it, where it was started from here."""
+    number: int = 0
+    """Which of those that were started it is."""
+    restarts: int = 0
+    """How often it was started again."""
+    hindered: str = ""
+    """Why that failed last."""
+    until: float = float("inf")
+    """The loop's time by which it must be well after it was started again."""
     ready: bool = False
     """It may be asked."""
     greeted: bool = False
@@ -80,6 +92,9 @@ class ServerPool:
     Args:
         servers: all of them; none is ready yet.
         admit: makes a server ready that says it is well, or raises `EngineError`.
+        start: starts a server again whose process has ended, under the address that it has then.
+        restarts: how often each may be started again.
+        start_s: seconds until one that was started must be ready.
         health_s: seconds between two looks at every server.
         wait_s: seconds that a request waits for a server.
     """
@@ -88,12 +103,17 @@ class ServerPool:
         self,
         servers: Sequence[Server],
         admit: Callable[[Server], Awaitable[None]],
+        start: Callable[[Server], Awaitable[None]],
         *,
+        restarts: int,
+        start_s: float,
         health_s: float,
         wait_s: float,
     ) -> None:
         self.servers = list(servers)
-        self._admit, self._health_s, self._wait_s = admit, health_s, wait_s
+        self._admit, self._start, self._restarts = admit, start, restarts
+        self._start_s, self._health_s, self._wait_s = start_s, health_s, wait_s
+        self._starting: dict[Server, asyncio.Task[None]] = {}
         self._held: dict[str, Server] = {}
         self._prompts: OrderedDict[int, Server] = OrderedDict()
         self._changed = asyncio.Event()
@@ -103,6 +123,26 @@ class ServerPool:
     def ready(self) -> list[Server]:
         """The servers that may be asked."""
         return [server for server in self.servers if server.ready]
+
+    @property
+    def coming(self) -> bool:
+        """Whether a server is being started, or will be started again."""
+        return any(
+            not server.greeted if server.process.ended is None else server.restarts < self._restarts
+            for server in self.servers
+            if server.process is not None and not server.ready
+        )
+
+    async def some_ready(self, seconds: float) -> None:
+        """Wait until a server is ready. Raises `EngineError` of the kind `connection` if none is in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.ready:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            why = f"no vLLM server is ready after {seconds:g} s: {self.told()}"
+            raise EngineError(why, "connection") from None
 
     def watch(self) -> None:
         """Look after the servers from now on, until `close`."""
@@ -115,14 +155,7 @@ class ServerPool:
         `avoid` are those that have failed this request; they are asked again only where there is no other. Raises
         `EngineError` of the kind `connection` if none becomes ready in time.
         """
-        try:
-            async with asyncio.timeout(self._wait_s):
-                while not self.ready:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            why = f"no vLLM server is ready after {self._wait_s:g} s: {self.told()}"
-            raise EngineError(why, "connection") from None
+        await self.some_ready(self._wait_s)
         choices = [server for server in self.ready if server not in avoid] or self.ready
         held = self._held.get(session) if session is not None else None
         if held is not None and held in choices:
@@ -192,8 +225,11 @@ class ServerPool:
 
         What it failed by is in `Server.why`, `Server.unfit` if it cannot be used at all.
         """
+        if server in self._starting:
+            return False
         if server.process is not None and (ended := server.process.ended) is not None:
-            server.why = ended
+            times = f" (it was started again, {server.restarts} times in all)" if server.restarts else ""
+            server.why = server.hindered or f"its process is gone{times}: {ended}"
             return False
         if not await server.healthy():
             return False
@@ -207,10 +243,10 @@ class ServerPool:
             self._changed.set()
         return server.ready
 
-    async def open(self, start_s: float) -> None:
-        """Make all servers ready. Raises `EngineError` that tells of those that are not within `start_s` seconds."""
+    async def open(self) -> None:
+        """Make all servers ready. Raises `EngineError` that tells of those that are not in time."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + start_s
+        until = loop.time() + self._start_s
 
         async def one(server: Server) -> None:
             while not await self.make_ready(server):
@@ -218,8 +254,9 @@ class ServerPool:
                     raise EngineError(server.why, "setup")
                 ended = server.process is not None and server.process.ended is not None
                 if ended or loop.time() >= until:
+                    todo = "" if ended else "; see that it runs and that engine.server.urls has its address"
                     raise EngineError(
-                        f"the vLLM server {server.url} is not ready: {server.why}", "connection"
+                        f"the vLLM server {server.url} is not ready: {server.why}{todo}", "connection"
                     )
                 await asyncio.sleep(0.25)
 
@@ -228,7 +265,7 @@ class ServerPool:
             async with asyncio.timeout_at(until + LOOK_S):
                 await asyncio.gather(*tasks)
         except TimeoutError:
-            why = f"the vLLM servers are not ready after {start_s:g} s: {self.told()}"
+            why = f"the vLLM servers are not ready after {self._start_s:g} s: {self.told()}"
             raise EngineError(why, "connection") from None
         finally:
             for task in tasks:
@@ -242,6 +279,7 @@ class ServerPool:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
             self._watch = None
+        await asyncio.gather(*self._starting.values())
         for server in self.servers:
             server.ready = False
             await server.client.close()
@@ -260,13 +298,40 @@ class ServerPool:
             await asyncio.gather(*map(self._look_at, due))
 
     async def _look_at(self, server: Server) -> None:
-        if not server.ready:
-            if await self.make_ready(server):
-                return
+        loop = asyncio.get_running_loop()
+        if server.ready:
+            server.misses = 0 if await server.healthy() else server.misses + 1
+            if server.misses >= MISSES or _ended(server):
+                self.lose(server, f"it does not say that it is well: {server.why}")
+        elif server in self._starting or await self.make_ready(server):
+            return
+        elif _ended(server):
+            if server.restarts < self._restarts:
+                self._starting[server] = loop.create_task(self._start_again(server))
+        elif server.process is not None and not server.greeted:  # it is still at its start
+            server.again = loop.time() + PAUSE_S
+            if loop.time() >= server.until:
+                await asyncio.to_thread(server.process.stop)
+        else:
             pause = min(PAUSE_S * 2.0**server.failures, MAX_PAUSE_S)
             server.failures += 1
-            server.again = asyncio.get_running_loop().time() + pause
-            return
-        server.misses = 0 if await server.healthy() else server.misses + 1
-        if server.misses >= MISSES or (server.process is not None and server.process.ended is not None):
-            self.lose(server, f"it does not say that it is well: {server.why}")
+            server.again = loop.time() + pause
+
+    async def _start_again(self, server: Server) -> None:
+        server.restarts += 1
+        told = (server.restarts, self._restarts, server.url, server.why)
+        _log.warning("a vLLM server is started again (%d of at most %d): %s: %s", *told)
+        try:
+            await self._start(server)
+            server.hindered = ""
+        except (EngineError, UserError, OSError) as error:
+            server.hindered = server.why = f"its process is gone and could not be started again: {error}"
+        finally:
+            now = asyncio.get_running_loop().time()
+            server.until = now + self._start_s
+            server.again = now + min(PAUSE_S * 2.0**server.restarts, MAX_PAUSE_S)
+            del self._starting[server]
+
+
+def _ended(server: Server) -> bool:
+    return server.process is not None and server.process.ended is not None

@@ -2,25 +2,24 @@
 
 Token ids go in, and token ids, log-probabilities and the label of the weights come out (`/inference/v1/generate`). A
 session keeps to its server, whose prefix cache holds it. A server that dies, hangs or answers nonsense is left out
-until it is well again and has the current weights; what it was at is asked elsewhere, with the same seed.
+until it is well again and has the current weights; what it was at is asked elsewhere, with the same seed. One that was
+started from here and has ended is started again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...tools.openai_client import TRANSIENT, EndpointError, OpenAIClient
-from ..adapters import save_whole
 from ..config import ServerConfig, VllmConfig
 from .answers import as_completion
 from .base import Completion, EngineError, Sampling, check_request
-from .local_server import LocalServer, serve_arguments
+from .own_servers import OwnServers
 from .server_weights import FileWeights, Mover, TransferWeights, hand_over
 from .servers import Server, ServerPool
 
@@ -63,13 +62,14 @@ class VllmServerEngine:
         self.context_length = int(vllm.max_model_len or text.max_position_embeddings)
         self._vocabulary = int(text.vocab_size)
         self._dtype = str(model.dtype).removeprefix("torch.")
-        self._on_cpu = model.device.type == "cpu"
         self._model, self._tokenizer, self._vllm = model, tokenizer, vllm
         self._max_sessions, self._seed = max_sessions, seed
-        self._name, self._count = uuid.uuid4().hex[:8], 0
+        self._name = uuid.uuid4().hex[:8]
         self._label = ""
+        # What was published, in this order: the number of each label and the version that it stands for.
+        self._published: dict[str, tuple[int, int]] = {}
         self._mover: Mover | None = None
-        self._folder: Path | None = None
+        self._own: OwnServers | None = None
         self._pool: ServerPool | None = None
         self._opening = asyncio.Lock()
         self._failure: EngineError | None = None
@@ -95,7 +95,7 @@ class VllmServerEngine:
                     request = server.client.post(
                         "/inference/v1/generate",
                         self._body(ids, sampling),
-                        lambda answer, server=server: self._read(server, answer, ids, sampling),  # type: ignore[misc]
+                        partial(self._read, server, server.weights, ids, sampling),
                     )
                     return await pool.ask(server, request, counts=session is None)
                 except EndpointError as error:
@@ -127,18 +127,29 @@ class VllmServerEngine:
         """
         if self._running:
             raise EngineError("weights can only change while no completion is being sampled")
-        await self._publish(model)
-        self.version = version
+        await self._publish(model, version)
         if self._pool is None:
             await self._opened()
         else:
             pool = self._pool
-            pool.forget_prompts()
             for server in pool.servers:
                 server.ready = False
             await asyncio.gather(*map(pool.make_ready, pool.servers))
-            if not pool.ready:
-                raise EngineError(f"no vLLM server has taken the new weights: {pool.told()}", "weights")
+            await self._taken(pool)
+        assert self._mover is not None
+        await asyncio.to_thread(self._mover.withdraw)
+
+    async def swap(self, model: PreTrainedModel, version: int) -> None:
+        """Give `model`'s weights to every server in the middle of completions too; see `InFlight.swap`.
+
+        Each server changes over by itself: until it has, it samples with the weights before. One that does not take
+        them is left out until it has them, and what it was at is asked elsewhere. Raises `EngineError` if no server
+        takes them.
+        """
+        pool = await self._opened()
+        await self._publish(model, version)
+        await asyncio.gather(*(self._change_over(pool, server) for server in pool.ready))
+        await self._taken(pool)
         assert self._mover is not None
         await asyncio.to_thread(self._mover.withdraw)
 
@@ -158,8 +169,9 @@ class VllmServerEngine:
         mover, self._mover = self._mover, None
         if mover is not None:
             await asyncio.to_thread(mover.close)
-        if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        own, self._own = self._own, None
+        if own is not None:
+            await own.close()
 
     async def _opened(self) -> ServerPool:
         """Return the pool; the first caller reaches or starts the servers, and all wait."""
@@ -181,27 +193,43 @@ class VllmServerEngine:
 
     async def _open(self) -> None:
         if self._mover is None:
-            await self._publish(self._model)
+            await self._publish(self._model, self.version)
         config = self.config
         pool = self._pool = ServerPool(
             [Server(url.rstrip("/"), self._client(url)) for url in config.urls],
             self._admit,
+            self._start_again,
+            restarts=config.restarts,
+            start_s=config.start_s,
             health_s=config.health_s,
             wait_s=config.wait_s,
         )
         if config.start:
-            self._folder = Path(tempfile.mkdtemp(prefix="quintain-vllm-"))
-            await asyncio.to_thread(self._save, self._folder)
+            self._own = OwnServers(
+                self._model,
+                self._tokenizer,
+                config,
+                self._vllm,
+                context=self.context_length,
+                sessions=self._max_sessions,
+                seed=self._seed,
+            )
             for number in range(config.start):
-                process = self._start(self._folder, number)
-                pool.servers.append(Server(process.url, self._client(process.url), process))
-        await pool.open(config.start_s)
-        if self._folder is not None:
-            for file in self._folder.glob("*.safetensors"):  # read by now; the logs stay until the end
-                file.unlink()
+                process = await self._own.start(number)
+                pool.servers.append(Server(process.url, self._client(process.url), process, number))
+        await pool.open()
         pool.watch()
 
-    async def _publish(self, model: PreTrainedModel) -> None:
+    async def _start_again(self, server: Server) -> None:
+        """Start a process anew for a server whose own has ended."""
+        assert self._own is not None and server.process is not None
+        await asyncio.to_thread(server.process.stop)  # what it has started may be left
+        await server.client.close()
+        server.process = await self._own.start(server.number, server.restarts)
+        server.url, server.client = server.process.url, self._client(server.process.url)
+        server.greeted, server.weights = False, ""
+
+    async def _publish(self, model: PreTrainedModel, version: int) -> None:
         """Make `model`'s weights the ones that servers are to have."""
         config = self.config
         if self._mover is None:
@@ -209,10 +237,29 @@ class VllmServerEngine:
                 self._mover = FileWeights(config.weights_dir, config.load_s)
             else:
                 self._mover = TransferWeights(config.weights, config.address, config.load_s)
-        self._count += 1
-        label = f"{self._name}-{self._count}"
+        number = len(self._published) + 1
+        label = f"{self._name}-{number}"
         await asyncio.to_thread(self._mover.publish, model, label)
-        self._label = label
+        self._published[label] = (number, version)
+        self._label, self.version = label, version
+        if self._pool is not None:
+            self._pool.forget_prompts()
+
+    async def _change_over(self, pool: ServerPool, server: Server) -> None:
+        """Have the server go on with the newest weights in what it is at; give it up where it does not take them."""
+        assert self._mover is not None
+        async with server.turn:
+            try:
+                await hand_over(server, self._mover, self._label, keep=True)
+            except EngineError as error:
+                pool.lose(server, str(error))
+
+    async def _taken(self, pool: ServerPool) -> None:
+        """Raise `EngineError` if no server has the new weights, nor comes back to take them."""
+        if not pool.ready and pool.coming:
+            await pool.some_ready(self.config.start_s)
+        if not pool.ready:
+            raise EngineError(f"no vLLM server has taken the new weights: {pool.told()}", "weights")
 
     async def _admit(self, server: Server) -> None:
         """Make a server ready: its settings fit, it has the current weights, and it has sampled a token with them."""
@@ -228,12 +275,14 @@ class VllmServerEngine:
                 trial = Sampling(1, ())
                 body = self._body([0], trial)
                 answer = await server.client.call("POST", "/inference/v1/generate", body, timeout_s=GREET_S)
-                self._read(server, answer, [0], trial)
+                self._read(server, label, [0], trial, answer)
             except EndpointError as error:
                 if "scale-out" in error.reason.lower():
                     raise EngineError(f"{server.url} takes no token ids: {HOW}", "setup") from error
                 raise EngineError(error.reason, error.kind) from error
-            server.ready = label == self._label
+            server.weights, server.ready = label, label == self._label
+            if self._own is not None and all(one.greeted for one in self.servers if one.process is not None):
+                self._own.forget_weights()
 
     async def _greet(self, server: Server) -> None:
         """Look at the server's settings. Raises `EngineError` of the kind `setup` for one that cannot be used."""
@@ -281,8 +330,9 @@ class VllmServerEngine:
         }
 
     def _read(
-        self, server: Server, answer: dict[str, Any], ids: Sequence[int], sampling: Sampling
+        self, server: Server, given: str, ids: Sequence[int], sampling: Sampling, answer: dict[str, Any]
     ) -> Completion:
+        """Return what the server sampled, with the weights `given` or newer ones of this run."""
         where = server.url
         try:
             choice = answer["choices"][0]
@@ -290,7 +340,7 @@ class VllmServerEngine:
             entries = choice["logprobs"]["content"]
             logprobs = [entry["logprob"] for entry in entries]
             named = [entry["token_id"] for entry in entries]
-            labels = {span["version"] for span in choice["weight_versions"]}
+            spans = [(span["version"], span["start"], span["end"]) for span in choice["weight_versions"]]
             seen = answer["usage"]["prompt_tokens"]
         except (LookupError, TypeError, AttributeError):
             raise EndpointError("garbage", f"{where} answered no completion: {answer!s:.200}") from None
@@ -298,35 +348,19 @@ class VllmServerEngine:
             raise EndpointError(
                 "garbage", f"{where} answered to another prompt, or with log-probabilities of others"
             )
-        if labels != {self._label}:
-            server.weights = ""
+        oldest = self._published[given][0]
+        numbers = [self._published.get(label, (0, 0))[0] for label, _, _ in spans]
+        if not spans or numbers != sorted(numbers) or numbers[0] < oldest:
             raise EndpointError(
                 "weights",
-                f"{where} sampled with weights that are not this run's current ones ({sorted(labels)})",
+                f"{where} sampled with weights that are not this run's current ones ({[span[0] for span in spans]})",
             )
-        return as_completion(where, sampled, logprobs, reason, sampling, self.version)
-
-    def _start(self, folder: Path, number: int) -> LocalServer:
-        transfer = None if self.config.weights == "file" else self.config.weights
-        arguments = serve_arguments(
-            folder,
-            dtype=self._dtype,
-            context=self.context_length,
-            sessions=self._max_sessions,
-            seed=self._seed,
-            eager=self._vllm.enforce_eager,
-            cache_bytes=int(self._vllm.kv_cache_gb * 2**30) if self._on_cpu else None,
-            memory_fraction=None if self._on_cpu else self._vllm.gpu_memory_utilization,
-            transfer=transfer,
-        )
-        return LocalServer(
-            arguments,
-            folder / f"server-{number}.log",
-            gpu=self.config.gpus[number] if self.config.gpus else None,
-            insecure=transfer == "ipc",
-        )
-
-    def _save(self, folder: Path) -> None:
-        """Save the model for servers to start from."""
-        save_whole(self._model, folder)
-        self._tokenizer.save_pretrained(folder)
+        edges = [0, *(end for _, _, end in spans)]
+        if [start for _, start, _ in spans] != edges[:-1] or edges[-1] != len(sampled):
+            raise EndpointError("garbage", f"{where} does not say with which weights each token was drawn")
+        of_spans = [self._published[label][1] for label, _, _ in spans]
+        said = as_completion(where, sampled, logprobs, reason, sampling, of_spans[-1])
+        if len(spans) == 1:
+            return said
+        versions = [v for v, (_, start, end) in zip(of_spans, spans, strict=True) for _ in range(start, end)]
+        return replace(said, versions=versions)

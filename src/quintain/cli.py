@@ -19,7 +19,7 @@ from .commands.shared import INTERRUPTED
 
 USAGE = 2
 """The exit code for what the person can put right."""
-CONFIGURED = {"train", "sft", "dpo", "reward-model", "pairs", "revise", "feedback", "recipe"}
+CONFIGURED = {"train", "sft", "dpo", "reward-model", "pairs", "revise", "feedback", "recipe", "gateway"}
 """The commands whose options with dots are values of the config."""
 UNDOTTED = {"--name", "--threads", "--sft", "--rl", "--constitution", "--dir"}
 """Values of the config whose options have no dot."""
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def take_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate `--dotted.options value` of `train` and the stages (and `--name`, `--sft` ...) from the rest."""
+    """Separate `--dotted.options value` of those `CONFIGURED` (and `--name`, `--sft` ...) from the rest."""
     if not arguments or arguments[0] not in CONFIGURED:
         return list(arguments), []
     rest: list[str] = []
@@ -80,7 +80,12 @@ def take_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _stops() -> tuple[type[Exception], ...]:
     """Return the errors by which a run says that it must not go on; none where no run was begun."""
-    kinds = {"rollout": "UngradedError", "learner": "NonFiniteError", "selfcheck": "SelfCheckError"}
+    kinds = {
+        "rollout": "UngradedError",
+        "learner": "NonFiniteError",
+        "selfcheck": "SelfCheckError",
+        "engines.base": "EngineError",
+    }
     rooms = {name: sys.modules.get(f"{__package__}.rl.{name}") for name in kinds}
     found = (getattr(room, kinds[name], None) for name, room in rooms.items())
     return tuple(kind for kind in found if kind is not None)

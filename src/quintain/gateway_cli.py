@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from .rl.chat import ChatCodec
 from .rl.config import EngineConfig, ModelConfig
+from .rl.config_file import build
+from .rl.config_types import Section
 from .rl.engines import make_engine
 from .rl.gateway import Gateway
 from .rl.models import load_model, read_template
@@ -17,27 +19,32 @@ from .tools.errors import UserError
 from .verifiers.base import Score
 
 
-def serve(
-    model: str,
-    port: int,
-    out: Path,
-    *,
-    engine: Literal["transformers", "vllm"] = "transformers",
-    form: str = "hermes",
-    max_tokens: int = 1024,
-    device: str = "auto",
-    chat_template: Path | None = None,
-) -> None:
-    """Serve until Ctrl-C; every session is a line of `out`, those that nobody finished ungraded.
+class Served(Section):
+    """What is served: the values that can be set by options with dots."""
 
-    Raises `UserError` for a model, a format, a file or a port that cannot be had.
+    model: ModelConfig = ModelConfig()
+    """The model and its chat template."""
+    engine: EngineConfig = EngineConfig()
+    """What samples."""
+
+
+def read_served(options: Sequence[str]) -> Served:
+    """Read `["--model.path=smollm2", "--engine.server.start", "2"]`. Raises `UserError` for what is none."""
+    return build(Served, {}, options, source="quintain gateway")
+
+
+def serve(what: Served, port: int, out: Path, *, form: str = "hermes", max_tokens: int = 1024) -> None:
+    """Serve until Ctrl-C; every session is a line of `out`, those that nobody finished ungraded; without any, no file.
+
+    Raises `UserError` for a model, a format, a file or a port that cannot be had, `EngineError` for servers that cannot
+    be used.
     """
-    config = ModelConfig(path=model, device=device, chat_template=chat_template)
+    config, engine = what.model, what.engine
     if out.exists():
         raise UserError(f"{out} exists: name another file with --out, nothing is overwritten")
     loaded, tokenizer = load_model(config, seed=0, texts=())
     codec = ChatCodec(tokenizer, read_template(config))
-    sampler = make_engine(EngineConfig(kind=engine), loaded, tokenizer, seed=0)
+    sampler = make_engine(engine, loaded, tokenizer, seed=0)
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("x", encoding="utf-8") as lines:
 
@@ -47,11 +54,19 @@ def serve(
 
         async def run() -> None:
             gateway = Gateway(
-                sampler, codec, model=model, format=form, port=port, max_tokens=max_tokens, on_finish=write
+                sampler,
+                codec,
+                model=config.path,
+                format=form,
+                port=port,
+                max_tokens=max_tokens,
+                on_finish=write,
             )
             try:
+                if engine.kind == "vllm-server":  # what cannot be used is told now, not to the first agent
+                    await sampler.load(loaded, 0)
                 async with gateway:
-                    print(f"{model} at {gateway.url()}, a session's own: {gateway.url('NAME')}")
+                    print(f"{config.path} at {gateway.url()}, a session's own: {gateway.url('NAME')}")
                     print(
                         f"end one: POST /sessions/NAME/finish with the bearer token {gateway.control_key}",
                         f"sessions go to {out}; Ctrl-C stops",
@@ -70,3 +85,6 @@ def serve(
             asyncio.run(run())
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
+        finally:
+            if not lines.tell():
+                out.unlink()

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from quintain.rl.chat import ChatCodec
-from quintain.rl.engines.base import EngineError
+from quintain.rl.engines.base import Completion, EngineError, FinishReason
 from quintain.rl.engines.scripted import ScriptedEngine
 from quintain.rl.gateway import Gateway
 from quintain.rl.trajectory import StopReason, Trajectory
@@ -213,6 +213,20 @@ async def test_a_stop_string_ends_the_reply_and_the_record(codec):
         found = gateway.finish("default", Score(1.0))
     assert written(codec, found)[0].startswith("one END") and "two" not in written(codec, found)[0]
     assert len(found.samples) == 2  # such a reply has no end of its own to append to
+
+
+async def test_every_token_keeps_the_version_of_the_weights_that_drew_it(codec):
+    """New weights came in the middle of a reply, which a stop string then cuts."""
+    whole = codec.encode_reply("one END two")
+    cut = len(codec.encode("one END"))
+    versions = [3] + [4] * (cut - 1) + [5] * (len(whole) - cut)
+    said = Completion(whole, [-1.0] * len(whole), FinishReason.STOP, 5, versions)
+    async with Gateway(ScriptedEngine(lambda ids, sampling: said), codec) as gateway:
+        await post(gateway, {"messages": ONE, "stop": "END"}, "/s/cut/v1/chat/completions")
+        await post(gateway, {"messages": ONE}, "/s/whole/v1/chat/completions")
+        found = [gateway.finish(name, Score(1.0)) for name in ("cut", "whole")]
+    drawn = [[v for v, mine in zip(t.versions, t.mask, strict=True) if mine] for t in found]
+    assert drawn == [versions[:cut], versions]
 
 
 async def test_a_reply_cut_by_max_tokens_says_so(codec):

@@ -227,13 +227,6 @@ def test_a_corrected_combination_is_fine(rl: dict):
     assert RlConfig.model_validate({"staleness": 2, **rl}).staleness == 2
 
 
-def test_weights_in_flight_need_an_engine_that_takes_them():
-    with pytest.raises(
-        ValidationError, match=r"rl\.in_flight needs an engine that takes weights .* got 'vllm-server'"
-    ):
-        config({"staleness": 1, "in_flight": True}, engine={"kind": "vllm-server", "server": {"start": 1}})
-
-
 def test_several_ranks_are_refused(tmp_path: Path):
     from quintain.rl import many
     from quintain.tools.errors import UserError

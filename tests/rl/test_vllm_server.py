@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from quintain.envs.library.calculator import Calculator
 from quintain.rl.chat import ChatCodec
 from quintain.rl.config import Config, RolloutConfig, ServerConfig, VllmConfig
-from quintain.rl.engines import server_weights, servers
+from quintain.rl.engines import own_servers, server_weights, servers
 from quintain.rl.engines.base import EngineError, FinishReason, Sampling
 from quintain.rl.engines.vllm_server import VllmServerEngine
 from quintain.rl.rollout import Start, rollout
@@ -29,7 +30,7 @@ SAMPLING = Sampling(max_tokens=4, stop_ids=(9,), seed=5)
 class FakeServer:
     """What the engine needs of `vllm serve`. `fault` breaks its next completions; `settings` are what it tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.url = ""
         self.label = "default"
         self.fault: Callable[[dict], object] | None = None
@@ -40,12 +41,14 @@ class FakeServer:
         }
         self.asked: list[dict] = []
         self.done: list[str] = []
+        self.pauses: list[str] = []
+        self.refuses = False
         self.dropped = 0
         self.transfer: dict | None = None
         self.weights: Path | None = None
         self.well = True
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        self._port = port
 
     async def start(self) -> None:
         app = web.Application()
@@ -86,6 +89,10 @@ class FakeServer:
     async def _steer(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
         self.done.append(request.path)
+        if request.path == "/pause":
+            self.pauses.append(request.query["mode"])
+        if request.path == "/collective_rpc" and self.refuses:
+            return await self._say({"error": {"message": "the shapes differ"}}, 500)
         if request.path == "/collective_rpc":
             folder = Path(body["kwargs"]["weights_path"])
             if not (folder / "model.safetensors").is_file():
@@ -238,6 +245,7 @@ FAULTS = {
     "weights that changed on the way": changed(
         weight_versions=[{"version": "a", "start": 0, "end": 1}, {"version": "b", "start": 1, "end": 2}]
     ),
+    "weights that nobody names": changed(weight_versions=[]),
     "a hang": forever,
 }
 
@@ -355,6 +363,83 @@ async def test_weights_do_not_change_under_a_running_completion(fakes, engine_of
     waiting.cancel()
 
 
+def spans(*found: tuple[str, int, int]) -> Callable[[dict], dict]:
+    return changed(weight_versions=[{"version": v, "start": start, "end": end} for v, start, end in found])
+
+
+async def test_in_flight_each_token_is_of_the_weights_that_its_server_names(fakes, engine_of, model):
+    """The first token was drawn before, the second with the new weights; of other requests both before, or after."""
+    engine = engine_of([fakes[0].url])
+    await engine.load(model, 3)
+    old, go_on = fakes[0].label, asyncio.Event()
+    fakes[0].done.clear()
+    answers = iter([lambda new: (old, 0, 2), lambda new: (new, 0, 2)])
+
+    async def half(answer: dict) -> dict:
+        await go_on.wait()
+        if (whole := next(answers, None)) is not None:
+            return spans(whole(fakes[0].label))(answer)
+        return spans((old, 0, 1), (fakes[0].label, 1, 2))(answer)
+
+    fakes[0].fault = half
+    asked = [asyncio.create_task(engine.generate([1, 2], SAMPLING)) for _ in range(3)]
+    await until(lambda: sum(len(body["token_ids"]) > 1 for body in fakes[0].asked) == 3)
+    await engine.swap(model, 4)
+    go_on.set()
+    found = await asyncio.gather(*asked)
+    assert sorted((one.version, tuple(one.versions)) for one in found) == [(3, ()), (4, ()), (4, (3, 4))]
+    assert fakes[0].dropped == 0 and fakes[0].pauses == ["abort", "keep"]
+    order = ["/pause", "/collective_rpc", "/reset_prefix_cache", "/update_weight_version", "/resume"]
+    assert fakes[0].done == order
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "says"),
+    [
+        (lambda old, new: [(old, 0, 2)], "weights", "not this run's current ones"),
+        (lambda old, new: [(new, 0, 1), (old, 1, 2)], "weights", "not this run's current ones"),
+        (lambda old, new: [(new, 0, 1)], "garbage", "does not say with which weights each token was drawn"),
+        (lambda old, new: [(new, 1, 2)], "garbage", "does not say with which weights each token was drawn"),
+    ],
+    ids=["of weights before the request", "back to older ones", "not of the last token", "not of the first"],
+)
+async def test_tokens_of_weights_that_cannot_be_are_not_used(fakes, engine_of, model, wrong, kind, says):
+    engine = engine_of([fakes[0].url], attempts=1)
+    await engine.load(model, 1)
+    old = fakes[0].label
+    await engine.load(model, 2)
+    fakes[0].fault = spans(*wrong(old, fakes[0].label))
+    with pytest.raises(EngineError, match=says) as caught:
+        await engine.generate([1, 2], SAMPLING)
+    assert caught.value.kind == kind
+
+
+async def test_in_flight_a_server_that_does_not_take_the_weights_draws_no_token_with_half_of_them(
+    fakes, engine_of, model
+):
+    """What it was at is dropped before it goes on, and asked elsewhere."""
+    engine = engine_of()
+    await engine.load(model, 1)
+    fakes[0].fault = fakes[1].fault = forever
+    asked = [asyncio.create_task(engine.generate([1, n], SAMPLING, session=f"s{n}")) for n in range(4)]
+    await until(lambda: sum(len(body["token_ids"]) > 1 for fake in fakes for body in fake.asked) == 4)
+    fakes[0].refuses, fakes[1].fault = True, None
+    fakes[0].done.clear()
+    await engine.swap(model, 2)
+    await until(lambda: fakes[0].dropped == 2)
+    assert fakes[0].pauses[-2:] == ["keep", "abort"] and fakes[0].done[-2:] == ["/pause", "/resume"]
+    assert [server.ready for server in engine.servers] == [False, True]
+    fakes[0].refuses, fakes[0].fault = False, None
+    dropped = [body["token_ids"][1] for body in fakes[0].asked if len(body["token_ids"]) > 1]
+    assert [(await asked[number]).version for number in dropped] == [2, 2]
+    await until(lambda: engine.servers[0].ready)
+    fakes[0].refuses = fakes[1].refuses = True
+    with pytest.raises(EngineError, match=r"no vLLM server has taken the new weights: .*the shapes differ"):
+        await engine.swap(model, 3)
+    for task in asked:
+        task.cancel()
+
+
 async def test_a_server_that_does_not_take_the_weights_is_left_out_until_it_does(fakes, engine_of, model):
     engine = engine_of()
     await engine.load(model, 1)
@@ -429,6 +514,130 @@ async def test_weights_of_this_engine_and_of_killed_ones_are_deleted_others_stay
         assert not killed.exists() and len(list(tmp_path.glob("quintain-weights-*"))) == 2
         await engine.close()
         assert list(tmp_path.glob("quintain-weights-*")) == [alive]
+
+
+class FakeProcess:
+    """A `vllm serve` process as the engine sees it: up a moment later, unless there are no weights to read."""
+
+    def __init__(self, arguments: list[str], log: Path, *, gpu: int | None, insecure: bool) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.folder = Path(arguments[arguments.index("--model") + 1])
+        self.ended: str | None = None if (self.folder / "model.safetensors").is_file() else "no weights"
+        self.server = FakeServer(port)
+        self.stopped = 0
+        self.loop = asyncio.get_running_loop()
+        self.starting = self.loop.create_task(self.server.start()) if self.ended is None else None
+
+    async def die(self) -> None:
+        self.ended = "it ended with the exit code -9"
+        await self.server.stop()
+
+    def stop(self) -> None:
+        self.stopped += 1
+        if self.ended is None:
+            asyncio.run_coroutine_threadsafe(self.die(), self.loop).result(10)
+
+
+@pytest.fixture
+async def started(model, tokenizer, monkeypatch):
+    """Make an engine that starts fake servers itself; the second value are all processes so far."""
+    processes: list[FakeProcess] = []
+    engines: list[VllmServerEngine] = []
+
+    def run(*arguments, **options):
+        processes.append(FakeProcess(*arguments, **options))
+        return processes[-1]
+
+    def make(**options) -> tuple[VllmServerEngine, list[FakeProcess]]:
+        options = {"health_s": 0.05, "start_s": 5.0, "wait_s": 5.0} | options
+        engines.append(VllmServerEngine(model, tokenizer, ServerConfig(**options), VllmConfig()))
+        return engines[-1], processes
+
+    monkeypatch.setattr(own_servers, "LocalServer", run)
+    yield make
+    for engine in engines:
+        await engine.close()
+    assert all(process.ended for process in processes)
+    assert not any(process.folder.exists() for process in processes)
+
+
+async def test_a_started_server_that_has_died_is_started_again_and_gets_the_current_weights(
+    started, model, caplog
+):
+    engine, processes = started(start=2)
+    await engine.load(model, 1)
+    assert not list(processes[0].folder.glob("*.safetensors"))  # both have read them
+    await processes[0].die()
+    await until(lambda: not engine.servers[0].ready)
+    await engine.load(model, 2)
+    await until(lambda: engine.servers[0].ready)
+    again = processes[2]
+    assert (len(processes), processes[0].stopped, again.url) == (3, 1, engine.servers[0].url)
+    assert again.server.label == processes[1].server.label
+    await processes[1].die()
+    assert (await engine.generate([1, 2], SAMPLING)).version == 2
+    assert "is started again (1 of at most 3)" in caplog.text and "exit code -9" in caplog.text
+    await until(lambda: len(engine.servers) == sum(server.ready for server in engine.servers))
+    assert not list(again.folder.glob("*.safetensors"))
+
+
+async def test_a_started_server_is_started_again_so_often_and_no_more(started, model, monkeypatch):
+    engine, processes = started(start=1, restarts=2, wait_s=0.3)
+    await engine.load(model, 1)
+    for number in range(3):
+        await until(lambda: engine.servers[0].ready)
+        await processes[-1].die()
+        await until(lambda number=number: len(processes) == min(number + 2, 3))
+    await until(lambda: not engine.servers[0].ready)
+    with pytest.raises(EngineError, match=r"its process is gone \(it was started again, 2 times in all\)"):
+        await engine.generate([1, 2], SAMPLING)
+    with pytest.raises(EngineError, match=r"no vLLM server has taken the new weights: .*exit code -9"):
+        await engine.load(model, 2)
+    assert len(processes) == 3
+
+
+@pytest.mark.parametrize("how", ["load", "swap"])
+async def test_new_weights_wait_for_the_only_server_to_come_back(started, model, how):
+    engine, processes = started(start=1)
+    await engine.load(model, 1)
+    await processes[0].die()
+    await getattr(engine, how)(model, 2)
+    assert len(processes) == 2
+    assert (await engine.generate([1, 2], SAMPLING)).version == 2
+
+
+async def test_a_server_that_does_not_come_up_again_in_time_is_ended_and_that_counts(
+    started, model, monkeypatch
+):
+    engine, processes = started(start=1, restarts=2, start_s=0.3)
+    await engine.load(model, 1)
+
+    async def never(server):
+        await asyncio.sleep(60)
+
+    with monkeypatch.context() as hung:
+        hung.setattr(FakeServer, "start", never)
+        await processes[0].die()
+        await until(lambda: len(processes) == 2)
+    await until(lambda: engine.servers[0].ready)
+    assert (len(processes), processes[1].ended is not None) == (3, True)
+    processes[1].starting.cancel()
+
+
+async def test_a_server_that_cannot_be_started_again_says_why(started, model, monkeypatch):
+    engine, processes = started(start=1, restarts=1, wait_s=0.3)
+    await engine.load(model, 1)
+
+    def full(model, folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(own_servers, "save_whole", full)
+    await processes[0].die()
+    with pytest.raises(EngineError, match=r"could not be started again: .*No space left on device"):
+        await engine.generate([1, 2], SAMPLING)
 
 
 @pytest.fixture

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +25,14 @@ pytest.importorskip(
 
 from quintain.envs import TextEnv
 from quintain.rl.chat import ChatCodec
-from quintain.rl.config import OpenAIConfig, RolloutConfig, ServerConfig, TinyModelConfig, VllmConfig
-from quintain.rl.engines.base import EngineError, Sampling
+from quintain.rl.config import Config, OpenAIConfig, RolloutConfig, ServerConfig, TinyModelConfig, VllmConfig
+from quintain.rl.engines.base import Completion, EngineError, Sampling
 from quintain.rl.engines.openai import OpenAIEngine
 from quintain.rl.engines.vllm_server import VllmServerEngine
+from quintain.rl.metrics import read_metrics
 from quintain.rl.rollout import Start, rollout
 from quintain.rl.tiny import build_model
+from quintain.rl.train import train
 from quintain.rl.trajectory import Trajectory
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -207,9 +213,172 @@ def test_weights_that_do_not_fit_are_refused_and_the_right_ones_taken_after(star
     agree(fixed_model, play(run, engine, tokenizer, 2), 9)
 
 
-def test_the_death_of_one_server_in_mid_rollout_loses_no_episode(started, fixed_model, tokenizer):
-    """kill -9 while episodes are under way: all end on the other server, with the learner's log-probabilities."""
+def test_in_flight_a_token_is_of_the_version_that_it_names(started, fixed_model):
+    """Each token's log-probability is that of its version's weights, given all tokens before it.
+
+    A server has sixteen places, so of these forty some begin with the new weights, and some wait while they come.
+    """
     engine, run = started
+    run(engine.load(fixed_model, 20))
+    old = copy.deepcopy(fixed_model)
+    changed(fixed_model, 0.1)
+
+    async def play() -> list[Completion]:
+        asked = [
+            asyncio.ensure_future(engine.generate(PROMPT[n % 20 :], Sampling(60, (), seed=n)))
+            for n in range(40)
+        ]
+        await engine.generate(PROMPT, Sampling(20, (), seed=1))
+        await engine.swap(fixed_model, 21)
+        return await asyncio.gather(*asked)
+
+    found = run(play())
+    mixed = 0
+    for n, said in enumerate(found):
+        versions = list(said.versions) or [said.version] * 60
+        first = versions.count(20)
+        assert versions == [20] * first + [21] * (60 - first)
+        mixed += 0 < first < 60
+        ids = [*PROMPT[n % 20 :], *said.ids]
+        begin = len(ids) - 60
+        tables = {}
+        for version, weights in ((20, old), (21, fixed_model)):
+            with torch.no_grad():
+                tables[version] = torch.log_softmax(
+                    weights(input_ids=torch.tensor([ids])).logits[0].float(), -1
+                )
+        own = [tables[v][begin - 1 + at, ids[begin + at]].item() for at, v in enumerate(versions)]
+        assert list(said.logprobs) == pytest.approx(own, abs=1e-4)
+    assert mixed >= 8 and {said.version for said in found} <= {20, 21}
+    ids = [*PROMPT, *found[0].ids]
+    later = run(engine.generate(ids, Sampling(4, (), seed=3)))  # nothing stale is cached
+    with torch.no_grad():
+        logits = fixed_model(input_ids=torch.tensor([[*ids, *later.ids]])).logits[0].float()
+    table = torch.log_softmax(logits, -1)
+    expected = [table[len(ids) - 1 + at, token].item() for at, token in enumerate(later.ids)]
+    assert list(later.logprobs) == pytest.approx(expected, abs=1e-4)
+    assert (later.version, later.versions) == (21, ())
+
+
+def test_after_weights_in_flight_a_completion_draws_on_where_it_was(started, fixed_model):
+    """The same weights once more: every token is computed again, and none is drawn otherwise."""
+    engine, run = started
+    run(engine.load(fixed_model, 30))
+
+    async def play(swaps: int) -> list[Completion]:
+        asked = [
+            asyncio.ensure_future(engine.generate(PROMPT[n:], Sampling(60, (), seed=n))) for n in range(8)
+        ]
+        for version in range(31, 31 + swaps):
+            await engine.generate(PROMPT, Sampling(5, (), seed=1))
+            await engine.swap(fixed_model, version)
+        return await asyncio.gather(*asked)
+
+    left, found = run(play(0)), run(play(2))
+    assert [list(said.ids) for said in found] == [list(said.ids) for said in left]
+    assert {version for said in found for version in said.versions} > {30, 31}
+
+
+RUN = {
+    "threads": 1,
+    "env": {"id": "quintain/Calculator-v0", "kwargs": {"max_turns": 2}},
+    "run": {"checkpoint_every": 4},
+    "rollout": {"turn_tokens": 40, "episode_tokens": 256},
+    "eval": {"problems": 2, "every": 0, "samples": 0},
+    # The critic's advantages differ where no reply is right yet, so that every step moves the weights.
+    "rl": {"algorithm": "ppo", "steps": 3, "groups": 4, "group_size": 4, "lr": 1e-3},
+}
+
+
+@pytest.fixture
+def run_config(started, fixed_model, tokenizer, tmp_path: Path) -> Iterator[Callable[..., Config]]:
+    """Make the config of a run that trains the model on the servers; in the end they are ours again."""
+    engine, run = started
+    fixed_model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+
+    def make(**rl: object) -> Config:
+        server = {"urls": [server.url for server in engine.servers]}
+        return Config.model_validate(
+            RUN
+            | {"model": {"path": str(tmp_path / "model"), "device": "cpu"}, "rl": RUN["rl"] | rl}
+            | {"engine": {"kind": "vllm-server", "server": server}}
+        )
+
+    yield make
+    run(engine.load(fixed_model, 40))
+
+
+def steps_of(folder: Path) -> list[dict[str, float]]:
+    return [record.metrics for record in read_metrics(folder / "metrics.jsonl") if record.phase == "rl"]
+
+
+def test_a_run_with_weights_in_flight_trains_on_tokens_that_are_young_enough(run_config, tmp_path: Path):
+    train(run_config(staleness=1, in_flight=True), tmp_path / "run")
+    found = steps_of(tmp_path / "run")
+    assert len(found) == 3 and all(0 <= metrics["staleness"] <= 1 for metrics in found)
+    assert found[0]["sampler_mismatch"] < 1e-3  # all of it by the weights that it learns with
+
+
+def test_ranks_of_torchrun_train_on_servers(run_config, tmp_path: Path):
+    """The gathered weights of every step are what the servers sample the next one with."""
+    config = tmp_path / "run.toml"
+    config.write_text(run_config().to_toml())
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "quintain"]
+    ended = subprocess.run(
+        [*command, "train", str(config), "--run-dir", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    found = steps_of(tmp_path / "run")
+    assert len(found) == 3 and all(metrics["sampler_mismatch"] < 1e-3 for metrics in found)
+    assert all(metrics["grad_norm"] > 0 for metrics in found)
+
+
+def test_the_gateway_samples_on_servers_that_run(started, fixed_model, tokenizer, tmp_path: Path):
+    """`quintain gateway --engine vllm-server`: the servers get its model, and every token its log-probability."""
+    engine, run = started
+    fixed_model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    out = tmp_path / "sessions.jsonl"
+    urls = json.dumps([server.url for server in engine.servers])
+    options = ["--model", str(tmp_path / "model"), "--out", str(out), "--engine", "vllm-server"]
+    command = [sys.executable, "-m", "quintain", "gateway", *options, "--engine.server.urls", urls]
+    gateway = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert gateway.stdout is not None
+    try:
+        found = re.search(r" at (http://127\S+)/v1,", gateway.stdout.readline())
+        assert found is not None
+        body = {"messages": [{"role": "user", "content": "3*4?"}], "max_tokens": 20, "seed": 3}
+        asked = urllib.request.Request(
+            f"{found[1]}/s/one/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=60) as got:
+            assert json.load(got)["usage"]["completion_tokens"] > 0
+        gateway.send_signal(signal.SIGINT)
+        assert gateway.wait(60) == 0
+    finally:
+        gateway.kill()
+        gateway.wait()
+        gateway.stdout.close()
+    recorded = Trajectory.from_json(out.read_text())
+    assert recorded.sampled_tokens > 0
+    agree(fixed_model, [recorded], 0)
+    run(engine.load(fixed_model, 10))  # the servers are ours again
+
+
+def test_the_death_of_one_server_in_mid_rollout_loses_no_episode(started, fixed_model, tokenizer):
+    """kill -9 while episodes are under way: all end on the other server, with the learner's log-probabilities.
+
+    The one that was killed is started again, and samples with the weights that came meanwhile.
+    """
+    engine, run = started
+    killed = engine.servers[0].process.process.pid
     run(engine.load(fixed_model, 11))
     busy: list[int] = []
 
@@ -219,16 +388,26 @@ def test_the_death_of_one_server_in_mid_rollout_loses_no_episode(started, fixed_
             while not victim.requests:
                 await asyncio.sleep(0.01)
         busy.append(len(victim.requests))
-        os.kill(victim.process.process.pid, signal.SIGKILL)
+        os.kill(killed, signal.SIGKILL)
 
     found = play(run, engine, tokenizer, 12, during=kill)
     assert busy and len(found) == 12
     assert [t.info.get("kind") for t in found] == [None] * 12
     agree(fixed_model, found, 11)
-    assert [server.ready for server in engine.servers] == [False, True]
+    assert engine.servers[1].ready
     changed(fixed_model, 0.05)
-    run(engine.load(fixed_model, 12))
+    run(engine.load(fixed_model, 12))  # the other is being started again, and gets these when it is up
     agree(fixed_model, play(run, engine, tokenizer, 2), 12)
+
+    async def back() -> None:
+        async with asyncio.timeout(240):
+            while not engine.servers[0].ready:
+                await asyncio.sleep(0.1)
+
+    run(back())
+    assert engine.servers[0].process.process.pid != killed and engine.servers[0].restarts == 1
+    engine.servers[1].ready = False
+    agree(fixed_model, play(run, engine, tokenizer, 4), 12)
 
 
 def test_a_server_does_not_outlive_the_process_that_started_it(tmp_path: Path):

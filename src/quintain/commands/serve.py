@@ -42,12 +42,18 @@ def serve(
     serve_env(env_id, env_options(options), task, seed, host, port)
 
 
-@commands.command(epilog="Example:  quintain gateway --model runs/my-run/checkpoints/step-000060 --port 8000")
+@commands.command(
+    epilog="Example:  quintain gateway --model runs/my-run/checkpoints/step-000060 --port 8000. Values of [engine] and "
+    "[model] are options with dots: --engine vllm-server --engine.server.start 2, --model.dtype bfloat16."
+)
 def gateway(
+    ctx: typer.Context,
     model: Annotated[str, typer.Option(help="A model: a folder, a Hugging Face id or `smollm2`.")],
     port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free one.")] = 0,
     out: Annotated[Path, typer.Option(help="The new file for the trajectories.")] = Path("sessions.jsonl"),
-    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    engine: Annotated[
+        str, typer.Option(help="What samples: transformers, vllm, vllm-server or openai.")
+    ] = "transformers",
     tool_format: Annotated[str, typer.Option("--format", help="How the model writes tool calls.")] = "hermes",
     max_tokens: Annotated[int, typer.Option(help="Tokens of a reply without a limit of its own.")] = 1024,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -56,19 +62,10 @@ def gateway(
     ] = None,
 ) -> None:
     """Serve a model as an OpenAI-compatible endpoint that records every session, token by token."""
-    from ..tools.errors import UserError
+    from ..gateway_cli import read_served, serve
 
-    if engine not in ("transformers", "vllm"):
-        raise UserError(f"--engine must be transformers or vllm, got {engine!r}")
-    from ..gateway_cli import serve
-
-    serve(
-        model,
-        port,
-        out,
-        engine=engine,  # type: ignore[arg-type]
-        form=tool_format,
-        max_tokens=max_tokens,
-        device=device,
-        chat_template=chat_template,
-    )
+    options = [f"--model.path={model}", f"--model.device={device}", f"--engine.kind={engine}"]
+    if chat_template is not None:
+        options.append(f"--model.chat_template={chat_template}")
+    what = read_served([*options, *(ctx.obj or ())])
+    serve(what, port, out, form=tool_format, max_tokens=max_tokens)
