@@ -19,6 +19,7 @@ from ...tools.openai_client import EndpointError
 from ..adapters import whole_weights
 from .base import EngineError
 from .servers import Server
+from .weight_file import write_weights
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class FileWeights:
     """Weights as a safetensors file that is written once and read by every server.
 
     Args:
-        folder: seen under the same path here and there; None is shared memory, where no disk is touched.
+        folder: seen under the same path here and there; None is shared memory, where no disk is touched. There the
+            file before is kept, and written over: its memory is held already. Elsewhere a cache on the way could show
+            the old one.
         load_s: seconds that a server may take to read it.
     """
 
@@ -70,26 +73,23 @@ class FileWeights:
         # A killed process leaves its folder, half a gigabyte of memory; by the lock the next one knows it is nobody's.
         self._lock = (self._home / "lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._reuses = folder is None and parent is not None
         self._labels: list[str] = []
+        self._free: Path | None = None
 
     def publish(self, model: PreTrainedModel, label: str) -> None:
         """Write the weights."""
-        from safetensors.torch import save_file
-
         folder = self._home / label
-        folder.mkdir()
-        seen: set[int] = set()
-        tensors: dict[str, Tensor] = {}
         # With every name, also that of a head tied to the embedding: on a CPU vLLM keeps a packed copy of the head, and
-        # remakes it only when the head's own name comes by. The format wants each tensor to have memory of its own.
-        for name, value in whole_weights(model).items():
-            tensor = value.detach().cpu().contiguous()
-            if tensor.data_ptr() in seen:
-                tensor = tensor.clone()
-            seen.add(tensor.data_ptr())
-            tensors[name] = tensor
+        # remakes it only when the head's own name comes by.
+        tensors = whole_weights(model)
         try:
-            save_file(tensors, folder / "model.safetensors")
+            free, self._free = self._free, None
+            if free is not None:
+                free.rename(folder)
+            else:
+                folder.mkdir()
+            write_weights(tensors, folder / "model.safetensors")
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
             size = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
@@ -112,9 +112,12 @@ class FileWeights:
             await server.client.call("POST", "/collective_rpc", body, timeout_s=self._load_s)
 
     def withdraw(self) -> None:
-        """Delete all files but the last, which is for servers that come back."""
+        """Delete all files but the last, which is for servers that come back, and one to be written over."""
         for label in self._labels[:-1]:
-            shutil.rmtree(self._home / label, ignore_errors=True)
+            if self._reuses and self._free is None:
+                self._free = self._home / label
+            else:
+                shutil.rmtree(self._home / label, ignore_errors=True)
         del self._labels[:-1]
 
     def close(self) -> None:
