@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..envs.base import TextEnv
+from ..sandboxes.base import PoolExhausted, WorkerDied
 from ..tools.chat import Message, Reply
 from ..tools.errors import InfrastructureError, UserError
 from ..tools.formats import ToolFormat
@@ -186,6 +187,8 @@ def failure_kind(error: BaseException) -> str:
         return error.kind
     if isinstance(error, UserError):
         return "setup"
+    if isinstance(error, WorkerDied | PoolExhausted):  # where an environment uses a sandbox by itself
+        return "sandbox"
     return "system" if isinstance(error, OSError) else "environment"
 
 

@@ -16,6 +16,7 @@ from quintain.rl.engines.base import Completion, EngineError, FinishReason
 from quintain.rl.engines.scripted import ScriptedEngine
 from quintain.rl.rollout import Start, UngradedError, rollout
 from quintain.rl.trajectory import StopReason
+from quintain.sandboxes import PoolExhausted, WorkerDied
 from quintain.tools.errors import InfrastructureError
 from quintain.verifiers.base import Score, Verifier
 
@@ -154,6 +155,20 @@ async def test_an_outage_is_played_again_from_the_beginning(codec):
     (found,) = await rollout(env, saying(codec, "outage"), codec, starts(1), WIDE)
     assert (found.graded, found.score.value, found.timing.attempts) == (True, 0.5, 3)
     assert len(env.closed) == 3  # a fresh environment each time, all closed
+
+
+@pytest.mark.parametrize("lost", [WorkerDied("killed"), PoolExhausted("no box within 600 s")])
+async def test_a_sandbox_that_an_environment_uses_by_itself_and_loses_is_an_outage_too(codec, lost):
+    class Computing(Talk):
+        async def arespond(self, reply):
+            if len(self.closed) == 0:
+                raise lost
+            return Turn("Go on.", reward=0.25)
+
+    (found,) = await rollout(Computing(max_turns=2), saying(codec), codec, starts(1), WIDE)
+    assert (found.graded, found.score.value, found.timing.attempts) == (True, 0.5, 2)
+    (found,) = await rollout(Computing(max_turns=2), saying(codec), codec, starts(1), wide(retries=0))
+    assert (found.graded, found.info["kind"]) == (False, "sandbox")
 
 
 async def test_after_all_retries_the_episode_is_ungraded_with_its_kind(codec):
