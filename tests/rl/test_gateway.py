@@ -139,6 +139,48 @@ async def test_logprobs_are_those_that_the_model_gives(model, codec):
                 )
 
 
+async def test_an_agent_is_trained_on_what_was_recorded(model, codec):
+    """Two requests a session, and a reward for an even first token: the learner's updates reach the next sessions."""
+    import numpy as np
+
+    from quintain.rl import credit
+    from quintain.rl.engines.transformers import TransformersEngine
+    from quintain.rl.learner import Learner
+    from quintain.rl.rl_config import RlConfig
+
+    rl = RlConfig(steps=12, lr=1e-2)
+    learner = Learner(model, rl, temperature=1.0, generator=np.random.default_rng(0), longest=512)
+    engine = TransformersEngine(model)
+    rewards: list[float] = []
+
+    async def agent(gateway, name: str, seed: int) -> Trajectory:
+        messages = [ask("3*4?")]
+        for turn in range(2):
+            body = {"messages": messages, "max_tokens": 1, "seed": 2 * seed + turn}
+            _, answer = await post(gateway, body, f"/s/{name}/v1/chat/completions")
+            messages = [*messages, answer["choices"][0]["message"], ask("Sure?")]
+        drawn = gateway._sessions[name].samples[0]
+        first = next(token for token, mine in zip(drawn.ids, drawn.mask, strict=True) if mine)
+        return gateway.finish(name, Score(float(first % 2 == 0)))
+
+    async with Gateway(engine, codec) as gateway:
+        for step in range(12):
+            names = [f"step{step}-{n}" for n in range(16)]
+            for name in names:
+                gateway.begin(name, group=step)
+            seeds = range(100 * step, 100 * step + 16)
+            batch = await asyncio.gather(*(agent(gateway, *each) for each in zip(names, seeds, strict=True)))
+            assert {t.group for t in batch} == {step}
+            assert {v for t in batch for v, mine in zip(t.versions, t.mask, strict=True) if mine} == {step}
+            rewards.append(sum(t.reward for t in batch) / 16)
+            measured = learner.measure(batch)
+            advantages = credit.assign(batch, rl, measured, kl_coef=0.0, longest=512)
+            assert learner.update(batch, advantages, measured)["sampler_mismatch"] < 1e-4
+            await engine.load(model, step + 1)
+    await engine.close()
+    assert sum(rewards[6:]) / 6 > 0.7 > 0.5 > rewards[0]
+
+
 async def play(gateway, *conversations, **more):
     for messages in conversations:
         status, answer = await post(gateway, {"messages": messages, **more})
