@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ...tools.errors import UserError
 from ...tools.openai_client import EndpointError, OpenAIClient
 from .base import EngineError
 from .local_server import LocalServer
@@ -128,7 +127,8 @@ class ServerPool:
     def coming(self) -> bool:
         """Whether a server is being started, or will be started again."""
         return any(
-            not server.greeted if server.process.ended is None else server.restarts < self._restarts
+            server in self._starting
+            or (not server.greeted if server.process.ended is None else server.restarts < self._restarts)
             for server in self.servers
             if server.process is not None and not server.ready
         )
@@ -324,7 +324,7 @@ class ServerPool:
         try:
             await self._start(server)
             server.hindered = ""
-        except (EngineError, UserError, OSError) as error:
+        except Exception as error:  # a full disk, or whatever it is: nobody else would see it
             server.hindered = server.why = f"its process is gone and could not be started again: {error}"
         finally:
             now = asyncio.get_running_loop().time()

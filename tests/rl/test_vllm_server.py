@@ -602,7 +602,7 @@ async def test_a_started_server_is_started_again_so_often_and_no_more(started, m
 
 @pytest.mark.parametrize("how", ["load", "swap"])
 async def test_new_weights_wait_for_the_only_server_to_come_back(started, model, how):
-    engine, processes = started(start=1)
+    engine, processes = started(start=1, restarts=1)
     await engine.load(model, 1)
     await processes[0].die()
     await getattr(engine, how)(model, 2)
