@@ -34,9 +34,10 @@ def check(config: Config) -> None:
         raise UserError(
             f"rl.staleness = {config.rl.staleness} does not go with torchrun: use 0, or one process"
         )
-    if config.engine.kind != "transformers":
+    if config.engine.kind == "vllm":
         raise UserError(
-            f"engine.kind = {config.engine.kind!r} does not go with torchrun: use transformers, or one process"
+            "engine.kind = 'vllm' does not go with torchrun, as vLLM would take its ranks for its own: use "
+            "transformers or vllm-server, or one process"
         )
     if config.model.quantize != "off":
         raise UserError(

@@ -190,6 +190,12 @@ def test_what_several_ranks_cannot_do_is_refused_before_anything_is_loaded(tmp_p
         check(load_config(path, options))
 
 
+def test_servers_of_vllm_go_with_several_ranks(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(RUN)
+    check(load_config(path, ["--engine.kind", "vllm-server", "--engine.server.start", "1"]))
+
+
 def test_what_torchrun_says_is_taken_out_of_the_environment(monkeypatch):
     """A library that finds it would wait for ranks that do not call it."""
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost")):

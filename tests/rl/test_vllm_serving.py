@@ -285,8 +285,8 @@ RUN = {
     "run": {"checkpoint_every": 4},
     "rollout": {"turn_tokens": 40, "episode_tokens": 256},
     "eval": {"problems": 2, "every": 0, "samples": 0},
-    # The critic's advantages differ where no reply is right yet, so that every step moves the weights.
-    "rl": {"algorithm": "ppo", "steps": 3, "groups": 4, "group_size": 4, "lr": 1e-3},
+    # The bonus moves the weights in every step, though no reply is right yet.
+    "rl": {"steps": 3, "groups": 4, "group_size": 4, "lr": 1e-4, "entropy": {"coef": 0.05}},
 }
 
 
@@ -314,6 +314,7 @@ def steps_of(folder: Path) -> list[dict[str, float]]:
 
 
 def test_a_run_with_weights_in_flight_trains_on_tokens_that_are_young_enough(run_config, tmp_path: Path):
+    (tmp_path / "run").mkdir()
     train(run_config(staleness=1, in_flight=True), tmp_path / "run")
     found = steps_of(tmp_path / "run")
     assert len(found) == 3 and all(0 <= metrics["staleness"] <= 1 for metrics in found)
