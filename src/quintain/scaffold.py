@@ -44,12 +44,11 @@ def scaffold(name: str, kind: str = "single-turn", parent: Path | None = None) -
     folder = parent / name
     if folder.exists():
         raise UserError(f"{str(folder)!r} exists already; choose another name, or move it away")
-    camel = "".join(part.capitalize() for part in module.split("_"))
     values = {
         "project": name,
         "module": module,
-        "class": camel,
-        "env_id": f"{module}/{camel}-v0",
+        "class": _class_of(module),
+        "env_id": env_id_of(module),
         "what": KINDS[kind],
     }
     files = {
@@ -87,6 +86,15 @@ def module_of(name: str) -> str:
     if module in ("quintain", "gymnasium", "numpy", "pytest", "tests", "test"):
         raise UserError(f"{name!r} would hide the package of that name; choose another")
     return module
+
+
+def env_id_of(module: str) -> str:
+    """Return the id under which the package registers its environment."""
+    return f"{module}/{_class_of(module)}-v0"
+
+
+def _class_of(module: str) -> str:
+    return "".join(part.capitalize() for part in module.split("_"))
 
 
 def _filled(template: str, values: dict[str, str]) -> str:

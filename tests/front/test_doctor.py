@@ -38,6 +38,14 @@ def test_the_sandboxes_of_this_machine_are_tried(capsys: pytest.CaptureFixture[s
         assert f"local, {tier}: " in lines
     assert "docker: " in lines
     assert "Traceback" not in lines
+    assert "does not promise aggregate_memory" in lines and "(--verbose says why)" in lines
+
+
+def test_verbose_says_why_a_sandbox_does_not_promise_something(
+    quick_sandboxes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["doctor", "--verbose"])
+    lines = "\n".join(told(capsys))
     assert "does not promise aggregate_memory: memory of a process tree is summed every 50 ms" in lines
 
 

@@ -30,6 +30,13 @@ def test_the_list_tells_id_what_and_tags(capsys):
     assert line.rstrip().endswith("game, multi-turn, search")
 
 
+def test_a_narrow_terminal_has_the_list_without_tags(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = shown(capsys)
+    assert all(env_id in out for env_id in list_envs())
+    assert "procedural" not in out and max(map(len, out.splitlines())) <= 80
+
+
 def test_the_list_may_be_narrowed_to_a_tag(capsys):
     out = shown(capsys, "--tag", "game")
     assert "quintain/Wordle-v0" in out

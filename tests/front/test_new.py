@@ -52,7 +52,7 @@ def test_a_package_can_be_trained_on_as_it_is(kind, tmp_path):
     run = "import sys, word_sums; from quintain.cli import main; sys.exit(main(['train', 'train.toml', *sys.argv[1:]]))"
     done = python("-c", run, *short, cwd=folder, path=str(folder / "src"))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (folder / "runs" / "train-seed0-1" / "report.html").is_file()
+    assert (folder / "runs" / "word-sums-seed0-1" / "report.html").is_file()
 
 
 @pytest.mark.slow  # builds and installs

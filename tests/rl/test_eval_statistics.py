@@ -55,6 +55,15 @@ def test_the_same_generator_gives_the_same_interval() -> None:
     assert bootstrap(means, np.random.default_rng(3)) == bootstrap(means, np.random.default_rng(3))
 
 
+def test_problems_that_all_agree_leave_room_for_others() -> None:
+    rng = np.random.default_rng(0)
+    none, every = bootstrap([0.0] * 10, rng), bootstrap([1.0] * 10, rng)
+    assert (none.low, none.high) == (0.0, pytest.approx(0.3085, abs=1e-4))  # Clopper-Pearson, 0 of 10
+    assert (every.low, every.high) == (pytest.approx(0.6915, abs=1e-4), 1.0)
+    same = paired_difference([1.0] * 10, [1.0] * 10, rng)
+    assert (same.value, same.low, same.high) == (0.0, pytest.approx(-none.high), pytest.approx(none.high))
+
+
 def test_pairing_takes_out_how_hard_the_problems_are() -> None:
     first = [0.0, 0.2, 0.5, 0.8, 1.0]
     second = [value + 0.1 for value in first]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from quintain.cli import main
-from quintain.eval_cli import suite_of
+from quintain.eval_cli import show, suite_of
 from quintain.rl.engines.base import Sampling
 from quintain.rl.engines.scripted import ScriptedEngine
 from quintain.rl.evals import run as run_module
@@ -229,7 +231,20 @@ def test_the_command_prints_a_table(
     assert main(["eval", "small.toml", "--out", "out"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("base on GuessNumber-v0: 0/12 episodes base on GuessNumber-v0: 12/12 episodes")
-    assert "0.0 (0 to 0)" in printed and "new - base" in printed and "out/results.json" in printed
+    assert "0.0 (0 to 46)" in printed and "new - base" in printed and "out/results.json" in printed
+
+
+def test_in_a_narrow_terminal_each_environment_has_a_table_of_its_own(
+    suite: Suite, players: None, tmp_path: Path
+) -> None:
+    results = evaluated(suite, tmp_path / "out")
+    console = Console(file=io.StringIO(), width=60)
+    show(suite, results, console)
+    printed = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert printed[0] == "GuessNumber-v0" and max(map(len, printed)) <= 60
+    assert printed[1].split() == ["base", "new"]
+    assert ["ungraded", "0/12", "0/12"] in [line.split() for line in printed]
+    assert any(line.startswith("less the first") for line in printed)
 
 
 @pytest.mark.parametrize("name", ["reasoning_suite.toml", "tool_agent_suite.toml"])

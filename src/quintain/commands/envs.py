@@ -124,12 +124,14 @@ def new(
     ] = None,
 ) -> None:
     """Make an environment package to start from, with tests, that passes its own audit."""
-    from ..scaffold import module_of, scaffold
+    from ..scaffold import env_id_of, module_of, scaffold
 
     folder = scaffold(name, kind, parent)
     module = module_of(name)
     print(f"{folder} holds a {kind} environment that works: change it step by step.\n")
     print(f"  cd {folder}")
     print('  pip install -e ".[dev]"')
-    print("  pytest")
     print(f"  $EDITOR src/{module}/environment.py")
+    print("  pytest")
+    print(f"  quintain audit {env_id_of(module)}")
+    print("  quintain train train.toml")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from .. import __version__
@@ -12,14 +14,18 @@ PANEL = "This machine"
 
 
 @commands.command()
-def doctor() -> None:
+def doctor(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say why a sandbox does not promise something.")
+    ] = False,
+) -> None:
     """Say what this machine can do: training, engines, sandboxes; what is missing, and what to install for it.
 
     The exit code is 1 where no sandbox works: programs of a model cannot be run safely there.
     """
     from ..doctor import examine
 
-    raise typer.Exit(0 if examine(print) else 1)
+    raise typer.Exit(0 if examine(print, verbose=verbose) else 1)
 
 
 @commands.command()
