@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ class Instructions(Verifier):
         """Check every instruction; the parts are 1 or 0 by instruction."""
         listed = instructions_of(episode.task)
         text = without_thinking(episode.reply.content)
-        passed = [follows(text, kind, given, self.mode) for kind, given in listed]
+        passed = list(followed(text, listed, self.mode))
         parts: dict[str, float] = {}
         for (kind, _), good in zip(listed, passed, strict=True):
             parts[_unused(kind, parts)] = float(good)
@@ -54,12 +54,18 @@ class Instructions(Verifier):
 
 def follows(text: str, kind: str, given: Mapping[str, Any], mode: str = "strict") -> bool:
     """Return whether a reply follows one instruction in the strict, loose or hard reading."""
-    rule, _ = RULES[kind]
-    if mode == "loose":
-        return any(variant.strip() and rule(variant, given, False) for variant in _variants(text))
-    if not text.strip() or (mode == "hard" and degenerate(text)):
-        return False
-    return rule(text, given, mode == "hard")
+    return next(followed(text, [(kind, given)], mode))
+
+
+def followed(
+    text: str, instructions: Iterable[tuple[str, Mapping[str, Any]]], mode: str = "strict"
+) -> Iterator[bool]:
+    """Say of each instruction in its turn whether a reply follows it, in the strict, loose or hard reading."""
+    void = not text.strip() or (mode == "hard" and degenerate(text))
+    variants = [variant for variant in _variants(text) if variant.strip()] if mode == "loose" else [text]
+    for kind, given in instructions:
+        rule, _ = RULES[kind]
+        yield not void and any(rule(variant, given, mode == "hard") for variant in variants)
 
 
 def _variants(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from ...tools.chat import Message
 from ...tools.errors import UserError
 from ...verifiers.base import Episode, Score, Task, Verifier
 from ...verifiers.final_answer import without_thinking
-from ...verifiers.instructions import Instructions, follows, instructions_of
+from ...verifiers.instructions import Instructions, followed, instructions_of
 from ...verifiers.mix import Gate
 from ...verifiers.texts import words
 from ..card import Card
@@ -89,10 +89,7 @@ def is_sound(task: Task) -> bool:
     if right is None:
         return False  # what has to be repeated breaks another instruction
     sandwich = f"{_BESIDE}\n\n{right}\n\n{_BESIDE}"
-    return not any(
-        all(follows(reply, kind, given, "hard") for kind, given in listed)
-        for reply in (sandwich, *_constants())
-    )
+    return not any(all(followed(reply, listed, "hard")) for reply in (sandwich, *_constants()))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...verifiers.instructions import follows
+from ...verifiers.instructions import followed
 from ...verifiers.texts import words
 from .sources import pick, several
 
@@ -74,7 +74,7 @@ def obedient(instructions: Sequence[Instruction], rng: np.random.Generator, atte
     """
     for attempt in range(attempts):
         text = _Draft(instructions, rng, attempt).text()
-        if all(follows(text, kind, given, "hard") for kind, given in instructions):
+        if all(followed(text, instructions, "hard")):
             return text
     return None
 
