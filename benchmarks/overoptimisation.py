@@ -223,7 +223,7 @@ def curve(folder: Path, config: Config) -> tuple[list[Point], list[int]]:
 def show(figures: dict[str, Any]) -> None:
     """Print a row for each curve."""
     rows = []
-    for title, curve in sorted(figures["curves"].items(), reverse=True):
+    for title, curve in figures["curves"].items():
         points, alarms = curve["points"], curve["reported"]
         best, first, last = max(points, key=lambda p: p["gold"]), points[0], points[-1]
         rows.append(
