@@ -112,6 +112,7 @@ async def test_a_way_through_the_pages(browser: Browser, address: str) -> None:
     assert all(int(text.split()[-1]) >= 31 for text in await browser.texts("td.when"))
     await browser.click("th.col-tokens a")
     await browser.until("location.search.includes('sort=-tokens')")
+    await browser.until("!!document.querySelector('th.col-tokens[aria-sort=descending]')")
     tokens = [int(text) for text in await browser.texts("tbody td:nth-child(7)")]
     assert tokens == sorted(tokens, reverse=True) and len(tokens) > 3
     await picture(browser, "viewer-episodes.png")
