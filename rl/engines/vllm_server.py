@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HOW = (
     "start it with VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out "
-    "--logprobs-mode processed_logprobs --generation-config vllm"
+    "--logprobs-mode processed_logprobs --generation-config vllm, on a CPU also with --no-enable-chunked-prefill"
 )
 GREET_S = 120.0
 """Seconds for the first words with a server, which looks at its whole system to answer."""
