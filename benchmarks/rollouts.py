@@ -3,7 +3,7 @@
     python benchmarks/rollouts.py overhead        # the framework alone: 20 s
     python benchmarks/rollouts.py tools           # a slow tool, beside TRL's tool loop: 2 minutes
     python benchmarks/rollouts.py generate        # the transformers engine, beside padded model.generate: 6 minutes
-    python benchmarks/rollouts.py vllm            # multi-turn episodes, beside plain prompts to vLLM: 7 minutes
+    python benchmarks/rollouts.py vllm            # multi-turn episodes, beside plain prompts to vLLM: 9 minutes
 
 `overhead`: CPU time of one step (one reply and its answer) with the scripted engine, where nothing is sampled and the
 environment only answers a text, so what is left is ours; and the memory of 1,000 episodes in flight. The other parts
@@ -271,7 +271,7 @@ def main() -> None:
         torch.set_num_threads(chosen.threads)
     before = machine()
     found = {}
-    for name in chosen.parts or PARTS:
+    for name in [name for name in PARTS if name in (chosen.parts or PARTS)]:  # memory is told before it grows
         found[name] = PARTS[name](chosen.rounds)
         SHOWN[name](found)
     finish(chosen, before, found)
