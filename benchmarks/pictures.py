@@ -119,7 +119,7 @@ SECTIONS: list[tuple[str, list[tuple[str, Source]]]] = [
         [
             ("32 episodes with a slow tool, TRL", lambda r: r.figures("rollouts")["tools"]["ratio_cpu"]),
             ("episodes, padded `generate`", lambda r: r.figures("rollouts")["generate"]["smollm2"]["ratio_cpu"]),
-            ("vLLM, the same as plain prompts", lambda r: r.figures("rollouts")["vllm"]["guess"]["utilisation_cpu"]),
+            ("vLLM, the same as plain prompts", lambda r: r.figures("rollouts")["vllm"]["smollm2"]["utilisation_cpu"]),
             ("a whole single-turn step, TRL", lambda r: r.trl("step", "step ours")),
             ("a GRPO update, TRL", lambda r: r.trl("update", "ours")),
         ],
