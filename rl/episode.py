@@ -184,7 +184,7 @@ async def _play(
     record: _Record,
     info: dict[str, Any],
 ) -> tuple[Score, StopReason]:
-    # As isinstance of the protocol would tell, in a hundredth of its time.
+    # What isinstance of the protocol would tell, which looks at all of its members for every episode.
     onlooker = cast(Onlooker, engine) if hasattr(engine, "look") else None
     opening = await stage.areset(start.seed, start.task, shown=onlooker is not None)
     schemas = opening.schemas
